@@ -1,0 +1,3 @@
+//! The parts of the `picket` program.
+
+pub mod source;

@@ -1,0 +1,3 @@
+//! The `picket` program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Kubernetes NetworkPolicy, validated, evaluated, and compiled to nftables.
+
+pub mod api;

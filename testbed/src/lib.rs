@@ -1,0 +1,1 @@
+//! Network namespaces as nodes and pods, and probes between them.
