@@ -1,3 +1,12 @@
 //! Kubernetes NetworkPolicy, validated, evaluated, and compiled to nftables.
 
 pub mod api;
+pub mod compile;
+pub mod evaluate;
+pub mod ir;
+pub mod lower;
+pub mod model;
+pub mod name;
+pub mod render;
+pub mod ruleset;
+pub mod validate;

@@ -1,0 +1,21 @@
+//! Typed cluster state that can only hold valid values.
+//!
+//! [`crate::validate`] makes these from [`crate::api`] objects; nothing else parses text.
+
+mod address;
+mod cluster;
+mod name;
+mod object;
+mod policy;
+mod port;
+mod selector;
+
+pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family};
+pub use cluster::{Cluster, Owner};
+pub use name::{NamespacedName, PolicyId};
+pub use object::{ContainerPort, Namespace, Node, Phase, Pod};
+pub use policy::{
+    Direction, IpBlock, NamespaceScope, NetworkPolicy, Peer, Peers, PolicyPort, Ports, Rule,
+};
+pub use port::{PortMatch, PortName, PortRange, PortRanges, Protocol};
+pub use selector::{LabelSelector, Labels, Requirement};

@@ -1,0 +1,175 @@
+//! Protocols and ports.
+
+use std::fmt;
+
+/// A transport protocol that a policy can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// Every protocol, in the order in which they are printed.
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
+    /// As nft names it.
+    pub fn nft_name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        })
+    }
+}
+
+/// The name of a container port (IANA service name).
+pub type PortName = String;
+
+/// What one entry of a rule's `ports` matches of a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortMatch {
+    /// Every port of the protocol.
+    All,
+    /// Numbers.
+    Range(PortRange),
+    /// A name, resolved on the destination pod.
+    Named(PortName),
+}
+
+/// A range of port numbers, first and last included, never inverted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// Every port.
+    pub const ALL: PortRange = PortRange {
+        first: 0,
+        last: u16::MAX,
+    };
+
+    /// The range from `first` to `last`; nothing if it is inverted.
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// The range of one port.
+    pub fn single(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+
+    /// The first port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The last port.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether the port is in the range.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    /// As nft prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            self.first.fmt(f)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl serde::Serialize for PortRange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A set of ports as disjoint ranges in order, none adjacent to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct PortRanges(Vec<PortRange>);
+
+impl PortRanges {
+    /// Adds a range, merging what it touches.
+    pub fn insert(&mut self, range: PortRange) {
+        self.0.push(range);
+        self.0.sort_unstable();
+        let mut merged: Vec<PortRange> = Vec::with_capacity(self.0.len());
+        for range in self.0.drain(..) {
+            match merged.last_mut() {
+                Some(previous) if range.first <= previous.last.saturating_add(1) => {
+                    previous.last = previous.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        self.0 = merged;
+    }
+
+    /// Whether the port is in the set.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(port))
+    }
+
+    /// Whether every port is in the set.
+    pub fn is_all(&self) -> bool {
+        self.0 == [PortRange::ALL]
+    }
+
+    /// The ranges in order.
+    pub fn iter(&self) -> impl Iterator<Item = PortRange> {
+        self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ranges_merge_what_touches() {
+        let mut ranges = PortRanges::default();
+        for (first, last) in [(80, 80), (443, 443), (81, 90), (85, 100), (65535, 65535)] {
+            ranges.insert(PortRange::new(first, last).expect("not inverted"));
+        }
+        let text: Vec<_> = ranges.iter().map(|range| range.to_string()).collect();
+        assert_eq!(text, ["80-100", "443", "65535"]);
+        assert!(ranges.contains(100) && !ranges.contains(101) && !ranges.is_all());
+        ranges.insert(PortRange::ALL);
+        assert!(ranges.is_all());
+    }
+
+    #[test]
+    fn a_range_is_never_inverted() {
+        assert_eq!(PortRange::new(81, 80), None);
+        assert_eq!(PortRange::new(80, 80), Some(PortRange::single(80)));
+    }
+}

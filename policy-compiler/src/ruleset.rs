@@ -1,0 +1,328 @@
+//! What the kernel is told: tables, sets, verdict maps, chains and rules, all ordered. A plain value that can
+//! be compared, rendered ([`crate::render`]) and applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::model::{AddressRange, Cidr, PortRange, Protocol};
+
+/// The name of every table of ours.
+pub const TABLE: &str = "picket";
+
+/// The tables of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Tables, one per family.
+    pub tables: Vec<Table>,
+}
+
+/// A table named [`TABLE`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its family.
+    pub family: TableFamily,
+    /// Sets by name.
+    pub sets: BTreeMap<String, Set>,
+    /// Verdict maps by name.
+    pub maps: BTreeMap<String, VerdictMap>,
+    /// Base chains, then others by name; names are unique.
+    pub chains: Vec<Chain>,
+}
+
+/// The families of tables that we use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableFamily {
+    /// IPv4 and IPv6.
+    Inet,
+    /// Frames that cross a bridge.
+    Bridge,
+}
+
+/// A set of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The parts of a key.
+    pub key: Vec<KeyType>,
+    /// Whether elements may be ranges.
+    pub interval: bool,
+    /// What it holds, at most 127 bytes.
+    pub comment: String,
+    /// Keys, each with as many values as `key` has parts.
+    pub elements: BTreeSet<Vec<Value>>,
+}
+
+/// A map from keys to verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictMap {
+    /// The parts of a key.
+    pub key: Vec<KeyType>,
+    /// What it holds, at most 127 bytes.
+    pub comment: String,
+    /// Keys with their verdict.
+    pub elements: BTreeMap<Vec<Value>, MapElement>,
+}
+
+/// What a verdict map holds for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapElement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Whose key it is, at most 127 bytes.
+    pub comment: String,
+}
+
+/// The type of one part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyType {
+    /// An IPv4 address.
+    Ipv4Address,
+    /// An IPv6 address.
+    Ipv6Address,
+    /// An IP protocol.
+    Protocol,
+    /// A transport port.
+    Port,
+    /// An interface's name.
+    Interface,
+}
+
+/// A value in a key or in a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// An address.
+    Address(IpAddr),
+    /// A network, in comparisons.
+    Network(Cidr),
+    /// A range of addresses, in interval sets.
+    Addresses(AddressRange),
+    /// A transport protocol.
+    Protocol(Protocol),
+    /// A port or a range of ports.
+    Ports(PortRange),
+    /// A number, for example an ICMPv6 type.
+    Number(u32),
+    /// A symbol of nft, for example `broadcast`.
+    Symbol(&'static str),
+    /// An interface's name.
+    Interface(String),
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Where it is hooked in; none for a chain that is only jumped to.
+    pub base: Option<Base>,
+    /// Its rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain is hooked in. Its policy is accept: what no rule of ours names is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The hook.
+    pub hook: Hook,
+    /// The priority as a number; lower comes first.
+    pub priority: i32,
+}
+
+/// A netfilter hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// To this host.
+    Input,
+    /// Through this host.
+    Forward,
+    /// From this host.
+    Output,
+}
+
+/// A rule: all matches hold, then the statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Matches in order.
+    pub matches: Vec<Match>,
+    /// Whether it counts packets.
+    pub counter: bool,
+    /// What happens.
+    pub statement: Statement,
+    /// For a reader, at most 127 bytes.
+    pub comment: Option<String>,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// What is compared; several fields are concatenated.
+    pub key: Vec<Field>,
+    /// Bits of it that count.
+    pub mask: Option<Mask>,
+    /// Whether it must differ.
+    pub negated: bool,
+    /// With what.
+    pub operand: Operand,
+}
+
+/// Bits of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// A number.
+    Bits(u32),
+    /// Named flags.
+    Flags(&'static [&'static str]),
+}
+
+/// The right side of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// The elements of a named set.
+    Set(String),
+    /// One of these.
+    Values(BTreeSet<Value>),
+}
+
+/// A part of a packet, or what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// IPv4 source address.
+    Ipv4Source,
+    /// IPv4 destination address.
+    Ipv4Destination,
+    /// IPv6 source address.
+    Ipv6Source,
+    /// IPv6 destination address.
+    Ipv6Destination,
+    /// IPv6 hop limit.
+    Ipv6HopLimit,
+    /// The protocol above IP, past extension headers.
+    TransportProtocol,
+    /// The destination port, whatever the protocol.
+    TransportDestinationPort,
+    /// The destination port of a protocol; implies the protocol.
+    DestinationPort(Protocol),
+    /// TCP flags; implies TCP.
+    TcpFlags,
+    /// ICMPv6 type; implies ICMPv6.
+    Icmpv6Type,
+    /// Connection state.
+    ConnectionState,
+    /// Connection mark.
+    ConnectionMark,
+    /// Whether the source address is this host's.
+    SourceAddressType,
+    /// unicast, broadcast, multicast.
+    PacketType,
+    /// Name of the interface that the packet came in by.
+    InputInterface,
+    /// EtherType of a frame.
+    EtherType,
+    /// Sender's IPv4 address of an ARP message.
+    ArpSource,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// A verdict.
+    Verdict(Verdict),
+    /// The verdict that a map holds for the key, if it holds one.
+    Lookup {
+        /// The key's fields.
+        key: Vec<Field>,
+        /// The map's name.
+        map: String,
+    },
+}
+
+/// A verdict.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// End this base chain; the packet goes on to the next.
+    Accept,
+    /// Drop the packet for good.
+    Drop,
+    /// Go on after the jump.
+    Return,
+    /// Go on in a chain, and come back at its end.
+    Jump(String),
+    /// Go on in a chain for good.
+    Goto(String),
+}
+
+impl Match {
+    /// The field is one of the values.
+    pub fn is(field: Field, values: impl IntoIterator<Item = Value>) -> Self {
+        Self {
+            key: vec![field],
+            mask: None,
+            negated: false,
+            operand: Operand::Values(values.into_iter().collect()),
+        }
+    }
+
+    /// The concatenated fields are in the set.
+    pub fn in_set(key: impl IntoIterator<Item = Field>, set: impl Into<String>) -> Self {
+        Self {
+            key: key.into_iter().collect(),
+            mask: None,
+            negated: false,
+            operand: Operand::Set(set.into()),
+        }
+    }
+
+    /// The opposite.
+    #[must_use]
+    pub fn negated(mut self) -> Self {
+        self.negated = !self.negated;
+        self
+    }
+
+    /// Only these bits of the field.
+    #[must_use]
+    pub fn masked(mut self, mask: Mask) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+}
+
+impl Rule {
+    /// A rule that gives a verdict.
+    pub fn verdict(matches: impl IntoIterator<Item = Match>, verdict: Verdict) -> Self {
+        Self {
+            matches: matches.into_iter().collect(),
+            counter: false,
+            statement: Statement::Verdict(verdict),
+            comment: None,
+        }
+    }
+
+    /// A rule that looks its verdict up.
+    pub fn lookup(key: impl IntoIterator<Item = Field>, map: impl Into<String>) -> Self {
+        Self {
+            matches: Vec::new(),
+            counter: false,
+            statement: Statement::Lookup {
+                key: key.into_iter().collect(),
+                map: map.into(),
+            },
+            comment: None,
+        }
+    }
+
+    /// The rule with a comment.
+    #[must_use]
+    pub fn comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+
+    /// The rule with a packet counter.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.counter = true;
+        self
+    }
+}
