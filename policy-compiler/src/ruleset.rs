@@ -211,12 +211,20 @@ pub enum Field {
     ConnectionState,
     /// Connection mark.
     ConnectionMark,
+    /// Marks of what happened to a connection, for example that its destination was rewritten.
+    ConnectionStatus,
     /// Whether the source address is this host's.
     SourceAddressType,
+    /// Whether the destination address is a broadcast address of this host's networks.
+    DestinationAddressType,
+    /// Whether replies to the source would leave by the interface that the packet came in by.
+    ReturnRoute,
     /// unicast, broadcast, multicast.
     PacketType,
     /// Name of the interface that the packet came in by.
     InputInterface,
+    /// Name of the interface that the packet will leave by.
+    OutputInterface,
     /// EtherType of a frame.
     EtherType,
     /// Sender's IPv4 address of an ARP message.

@@ -1,6 +1,6 @@
 //! The base chains.
 
-use super::{Options, destination, digit, source, subject};
+use super::{Options, destination, digit, guards, source, subject};
 use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
 use crate::model::{Direction, Family};
@@ -9,41 +9,45 @@ use crate::ruleset::{Base, Chain, Field, Hook, Mask, Match, Rule, Table, Value, 
 /// Just before priority `filter`: after DNAT, before anything that forwards by itself.
 const EGRESS_PRIORITY: i32 = -6;
 const INGRESS_PRIORITY: i32 = -5;
+/// Before conntrack.
+pub(super) const RAW_PRIORITY: i32 = -300;
 
-pub(super) fn add(table: &mut Table, _ir: &NodeIr, options: &Options) {
+pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     let mut egress = opening(options);
     egress.push(Rule::verdict([], Verdict::Jump("guards".into())));
-    egress.extend(judge(Direction::Egress));
+    egress.extend(judge(Direction::Egress, Hook::Forward));
     table
         .chains
-        .push(base("egress", Hook::Forward, EGRESS_PRIORITY, egress));
+        .push(chain("egress", Hook::Forward, EGRESS_PRIORITY, egress));
 
     let mut ingress = vec![established()];
-    ingress.push(neighbour_discovery());
-    ingress.extend(judge(Direction::Ingress));
+    ingress.push(guards::neighbour_discovery());
+    ingress.extend(judge(Direction::Ingress, Hook::Forward));
     table
         .chains
-        .push(base("ingress", Hook::Forward, INGRESS_PRIORITY, ingress));
+        .push(chain("ingress", Hook::Forward, INGRESS_PRIORITY, ingress));
 
     let mut input = opening(options);
+    input.extend(guards::router_for_this_node(ir, options));
     if options.node_egress == NodeEgress::Policy {
-        input.push(Rule::verdict([], Verdict::Jump("guards".into())));
-        input.extend(judge(Direction::Egress));
+        input.extend(guards::to_own_node(ir, options));
+        input.extend(judge(Direction::Egress, Hook::Input));
     }
     table
         .chains
-        .push(base("input", Hook::Input, EGRESS_PRIORITY, input));
+        .push(chain("input", Hook::Input, EGRESS_PRIORITY, input));
 
     let mut output = opening(options);
+    output.extend(guards::to_own_pods(ir, options));
     output.push(from_this_node());
-    output.extend(judge(Direction::Egress));
+    output.extend(judge(Direction::Egress, Hook::Output));
     table
         .chains
-        .push(base("output", Hook::Output, EGRESS_PRIORITY, output));
+        .push(chain("output", Hook::Output, EGRESS_PRIORITY, output));
 
     let mut output = vec![established(), from_this_node()];
-    output.extend(judge(Direction::Ingress));
-    table.chains.push(base(
+    output.extend(judge(Direction::Ingress, Hook::Output));
+    table.chains.push(chain(
         "output_ingress",
         Hook::Output,
         INGRESS_PRIORITY,
@@ -51,7 +55,8 @@ pub(super) fn add(table: &mut Table, _ir: &NodeIr, options: &Options) {
     ));
 }
 
-fn base(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+/// A base chain.
+pub(super) fn chain(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
         name: name.to_owned(),
         base: Some(Base { hook, priority }),
@@ -74,17 +79,6 @@ fn established() -> Rule {
     Rule::verdict([Match::is(Field::ConnectionState, states)], Verdict::Accept)
 }
 
-/// `icmpv6 type { 133, 135, 136 } ip6 hoplimit 255 accept`: what was routed has a lower hop limit, so this is
-/// neighbour discovery inside a bridge.
-pub(super) fn neighbour_discovery() -> Rule {
-    let types = [133, 135, 136].map(Value::Number);
-    let matches = [
-        Match::is(Field::Icmpv6Type, types),
-        Match::is(Field::Ipv6HopLimit, [Value::Number(255)]),
-    ];
-    Rule::verdict(matches, Verdict::Accept)
-}
-
 /// `fib saddr type local accept`: the kubelet's probes, and whatever else the node itself sends.
 fn from_this_node() -> Rule {
     let local = Match::is(Field::SourceAddressType, [Value::Symbol("local")]);
@@ -92,14 +86,11 @@ fn from_this_node() -> Rule {
 }
 
 /// Asks the class of the local pod on the direction's side; a known pod that has none is closed.
-fn judge(direction: Direction) -> Vec<Rule> {
+fn judge(direction: Direction, hook: Hook) -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::ALL {
         let digit = digit(family);
-        let pair = [source(family), destination(family)];
-        // ip saddr . ip daddr @self4 accept
-        let to_itself = Match::in_set(pair, format!("self{digit}"));
-        rules.push(Rule::verdict([to_itself], Verdict::Accept).comment("a pod to itself"));
+        rules.push(to_itself(family, hook));
         // ip saddr vmap @egress4
         let subject = subject(direction, family);
         rules.push(Rule::lookup([subject], format!("{direction}{digit}")));
@@ -108,4 +99,17 @@ fn judge(direction: Direction) -> Vec<Rule> {
         rules.push(Rule::verdict([local], Verdict::Drop).comment("pod without a class"));
     }
     rules
+}
+
+/// A pod to itself by way of a Service. Of what is forwarded only what a Service sent back, and the pod itself
+/// sent: else a forged packet from the pod's own address would reach it. What leaves this host was not forged.
+fn to_itself(family: Family, hook: Hook) -> Rule {
+    // ip saddr . ip daddr @self4 ct status dnat fib saddr . iif oif exists accept
+    let pair = [source(family), destination(family)];
+    let mut matches = vec![Match::in_set(pair, format!("self{}", digit(family)))];
+    if hook != Hook::Output {
+        matches.push(Match::is(Field::ConnectionStatus, [Value::Symbol("dnat")]));
+        matches.push(Match::is(Field::ReturnRoute, [Value::Symbol("exists")]));
+    }
+    Rule::verdict(matches, Verdict::Accept).comment("a pod to itself")
 }

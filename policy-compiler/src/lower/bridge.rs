@@ -1,9 +1,161 @@
-//! The bridge table: what enters a bridge by a pod's port.
+//! The bridge table: what enters a bridge by a pod's port, and what of it reaches an isolated pod.
+//!
+//! Bridged frames that carry IP are judged in the forward hook of IPv4 and IPv6, where br_netfilter hands them
+//! over. What it does not hand over (VLAN-tagged and other frames), and what has no address of a pod in it, ends
+//! here, at the port.
 
-use super::Options;
+use std::collections::BTreeMap;
+
+use super::guards::{
+    add_pairs, attached, from_link_local, from_no_address, interface_set, interfaces,
+    listener_discovery, listener_discovery_matches, neighbour_discovery,
+    neighbour_discovery_matches, pair, routers_only,
+};
+use super::{Options, base};
+use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
-use crate::ruleset::Table;
+use crate::model::{Direction, Family};
+use crate::ruleset::{Chain, Field, Hook, Match, Rule, Table, TableFamily, Value, Verdict};
 
-pub(super) fn table(_ir: &NodeIr, _options: &Options) -> Option<Table> {
-    None
+/// Before br_netfilter hands packets to the hooks of IPv4 and IPv6 (-300 is destination NAT in this family).
+const PREROUTING_PRIORITY: i32 = -350;
+const FILTER_PRIORITY: i32 = -200;
+
+/// The table, if any pod is known to be on a bridge.
+pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
+    attached(ir, options, true).next()?;
+    let mut table = Table {
+        family: TableFamily::Bridge,
+        sets: BTreeMap::new(),
+        maps: BTreeMap::new(),
+        chains: Vec::new(),
+    };
+    let ports = interfaces(ir, options, true, |_| true);
+    let isolated = |direction| interfaces(ir, options, true, |pod| pod.class(direction).is_some());
+    for (name, members, text) in [
+        ("ports", ports, "ports of pods"),
+        (
+            "egress_isolated",
+            isolated(Direction::Egress),
+            "ports of pods isolated for egress",
+        ),
+        (
+            "ingress_isolated",
+            isolated(Direction::Ingress),
+            "ports of pods isolated for ingress",
+        ),
+    ] {
+        table.sets.insert(name.into(), interface_set(members, text));
+    }
+    add_pairs(&mut table, ir, options, true);
+
+    // iifname @ports goto from_pod
+    let rules = vec![goto(Field::InputInterface, "ports", "from_pod")];
+    table.chains.push(base::chain(
+        "prerouting",
+        Hook::Prerouting,
+        PREROUTING_PRIORITY,
+        rules,
+    ));
+    let rules = vec![
+        jump(Field::InputInterface, "egress_isolated", "from_isolated"),
+        goto(Field::OutputInterface, "ingress_isolated", "to_isolated"),
+    ];
+    table.chains.push(base::chain(
+        "forward",
+        Hook::Forward,
+        FILTER_PRIORITY,
+        rules,
+    ));
+    if options.node_egress == NodeEgress::Policy {
+        let rules = vec![goto(
+            Field::InputInterface,
+            "egress_isolated",
+            "from_isolated",
+        )];
+        table
+            .chains
+            .push(base::chain("input", Hook::Input, FILTER_PRIORITY, rules));
+    }
+    for (name, rules) in [
+        ("from_isolated", from_isolated()),
+        ("from_pod", from_pod()),
+        ("to_isolated", to_isolated()),
+    ] {
+        table.chains.push(Chain {
+            name: name.to_owned(),
+            base: None,
+            rules,
+        });
+    }
+    Some(table)
+}
+
+fn jump(field: Field, set: &str, chain: &str) -> Rule {
+    Rule::verdict([Match::in_set([field], set)], Verdict::Jump(chain.into()))
+}
+
+fn goto(field: Field, set: &str, chain: &str) -> Rule {
+    Rule::verdict([Match::in_set([field], set)], Verdict::Goto(chain.into()))
+}
+
+fn drop_rest(why: &str) -> Rule {
+    Rule::verdict([], Verdict::Drop).counted().comment(why)
+}
+
+/// Untagged IPv4, IPv6 and ARP, from the port's own addresses.
+fn from_pod() -> Vec<Rule> {
+    // ether type != { ip, ip6, arp } counter drop
+    let known = ["ip", "ip6", "arp"].map(Value::Symbol);
+    let other = Match::is(Field::EtherType, known).negated();
+    let other = Rule::verdict([other], Verdict::Drop).counted();
+    // arp saddr ip 0.0.0.0 accept: a probe for a duplicate (RFC 5227) claims nothing.
+    let probe = Match::is(
+        Field::ArpSource,
+        [Value::Address(std::net::Ipv4Addr::UNSPECIFIED.into())],
+    );
+    let mut rules = vec![
+        other.comment("neither IP nor ARP, or tagged"),
+        pair(Field::Ipv4Source, Family::Ipv4),
+        pair(Field::ArpSource, Family::Ipv4),
+        Rule::verdict([probe], Verdict::Accept).comment("ARP probe"),
+        routers_only(),
+        pair(Field::Ipv6Source, Family::Ipv6),
+    ];
+    rules.extend(from_no_address());
+    // The pod's link-local address is not known, so any passes here; none passes from or to an isolated pod.
+    rules.push(Rule::verdict([from_link_local()], Verdict::Accept));
+    rules.push(drop_rest("forged source"));
+    rules
+}
+
+/// No link-local source, from which no map finds the pod.
+fn from_isolated() -> Vec<Rule> {
+    vec![
+        Rule::verdict(neighbour_discovery_matches(), Verdict::Return)
+            .comment("neighbour discovery"),
+        Rule::verdict(listener_discovery_matches(), Verdict::Return)
+            .comment("multicast listener discovery"),
+        Rule::verdict([from_link_local()], Verdict::Drop)
+            .counted()
+            .comment("link-local"),
+    ]
+}
+
+/// Only what names an address of the pod, and what makes the pod reachable.
+fn to_isolated() -> Vec<Rule> {
+    let arp = Match::is(Field::EtherType, [Value::Symbol("arp")]);
+    let to = |address, set: &str| {
+        // oifname . ip daddr @pairs4 accept
+        let own = Match::in_set([Field::OutputInterface, address], set);
+        Rule::verdict([own], Verdict::Accept)
+    };
+    vec![
+        Rule::verdict([arp], Verdict::Accept).comment("ARP"),
+        neighbour_discovery(),
+        listener_discovery(),
+        to(Field::Ipv4Destination, "pairs4"),
+        to(Field::Ipv6Destination, "pairs6"),
+        drop_rest("link-local, multicast or broadcast"),
+    ]
 }

@@ -1,15 +1,411 @@
-//! Guards: what address maps alone would let through.
+//! Guards: what address maps alone would let through, in the hooks of IPv4 and IPv6.
+//!
+//! What a pod sends that is not from its own address is stopped where its interface is known. What travels inside
+//! a bridge without an address of ours in it (link-local, multicast, broadcast) is stopped at each isolated pod's
+//! port where the ports are known ([`super::bridge`]), and on the whole bridge where they are not.
 
-use super::{Options, has_isolated_pod};
-use crate::ir::NodeIr;
-use crate::ruleset::{Chain, Table};
+use std::collections::BTreeSet;
 
-pub(super) fn add(table: &mut Table, ir: &NodeIr, _options: &Options) {
-    let rules = Vec::new();
-    let _ = has_isolated_pod(ir);
-    table.chains.push(Chain {
-        name: "guards".into(),
+use super::base::{self, RAW_PRIORITY};
+use super::{Bridges, Options, destination, digit, has_isolated_pod, source};
+use crate::evaluate::NodeEgress;
+use crate::ir::{LocalPod, NodeIr};
+use crate::model::{Cidr, Direction, Family};
+use crate::name::comment;
+use crate::ruleset::{Chain, Field, Hook, KeyType, Mask, Match, Rule, Set, Table, Value, Verdict};
+
+/// ICMPv6 types of neighbour discovery that a pod may send: router solicitation, neighbour solicitation and
+/// advertisement.
+const NEIGHBOUR_DISCOVERY: [u32; 3] = [133, 135, 136];
+/// Router advertisement (CVE-2020-10749) and redirect: never a pod's to send.
+const ROUTERS_ONLY: [u32; 2] = [134, 137];
+/// Multicast listener discovery: query, report, done, and the report of version 2.
+const LISTENER_DISCOVERY: [u32; 4] = [130, 131, 132, 143];
+
+pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
+    add_from_pod(table, ir, options);
+    let strict = has_isolated_pod(ir);
+    let mut guards = vec![neighbour_discovery()];
+    if strict
+        && has_unknown_port(ir, options)
+        && let Some(rule) = to_bridged(&options.bridges)
+    {
+        guards.push(rule);
+        table.chains.push(chain("bridged", bridged_rules()));
+    }
+    // icmpv6 type { 134, 137 } ip6 saddr @local6 counter drop
+    let local = Match::in_set([Field::Ipv6Source], "local6");
+    guards.push(dropped(
+        [icmpv6(&ROUTERS_ONLY), local],
+        "router advertisement or redirect",
+    ));
+    if strict && attached(ir, options, true).next().is_some() {
+        guards.extend(routed_link_local());
+    }
+    guards.extend(forged_source());
+    if strict {
+        guards.push(not_a_bare_syn());
+        table
+            .chains
+            .push(chain("not_a_bare_syn", drop_for_isolated()));
+    }
+    table.chains.push(chain("guards", guards));
+}
+
+/// Where packets inside a bridge whose ports are not known are guarded.
+fn to_bridged(bridges: &Bridges) -> Option<Rule> {
+    let inside = match bridges {
+        Bridges::Any => vec![],
+        Bridges::Named(names) if names.is_empty() => return None,
+        Bridges::Named(names) => {
+            // iifname "br0" oifname "br0" jump bridged
+            let names: Vec<_> = names
+                .iter()
+                .map(|name| Value::Interface(name.to_string()))
+                .collect();
+            let both = [Field::InputInterface, Field::OutputInterface];
+            both.map(|field| Match::is(field, names.clone())).into()
+        }
+    };
+    Some(Rule::verdict(inside, Verdict::Jump("bridged".into())))
+}
+
+/// Link-local on one side only: a router forwards that if it goes back out by the interface it came in by, as
+/// between two pods of a bridge by way of the node.
+fn routed_link_local() -> [Rule; 2] {
+    let inside = || network("fe80::/10").into_iter().chain(network("ff00::/8"));
+    let to_link_local = Match::is(Field::Ipv6Destination, network("fe80::/10"));
+    [
+        // ip6 saddr fe80::/10 ip6 daddr != { fe80::/10, ff00::/8 } counter drop
+        dropped(
+            [
+                from_link_local(),
+                Match::is(Field::Ipv6Destination, inside()).negated(),
+            ],
+            "routed link-local",
+        ),
+        // ip6 daddr fe80::/10 ip6 saddr != fe80::/10 counter drop
+        dropped(
+            [to_link_local, from_link_local().negated()],
+            "routed link-local",
+        ),
+    ]
+}
+
+fn chain(name: &str, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.to_owned(),
         base: None,
         rules,
+    }
+}
+
+fn dropped(matches: impl IntoIterator<Item = Match>, why: &str) -> Rule {
+    Rule::verdict(matches, Verdict::Drop).counted().comment(why)
+}
+
+fn accepted(matches: impl IntoIterator<Item = Match>, why: &str) -> Rule {
+    Rule::verdict(matches, Verdict::Accept).comment(why)
+}
+
+fn icmpv6(types: &[u32]) -> Match {
+    Match::is(
+        Field::Icmpv6Type,
+        types.iter().map(|type_| Value::Number(*type_)),
+    )
+}
+
+fn hop_limit(limit: u32) -> Match {
+    Match::is(Field::Ipv6HopLimit, [Value::Number(limit)])
+}
+
+/// `fe80::/10`; constant texts always parse.
+fn network(text: &str) -> Option<Value> {
+    Cidr::parse_strict(text).ok().map(Value::Network)
+}
+
+/// Neighbour discovery, only inside a link: what was routed has a lower hop limit.
+pub(super) fn neighbour_discovery_matches() -> [Match; 2] {
+    // icmpv6 type { 133, 135, 136 } ip6 hoplimit 255
+    [icmpv6(&NEIGHBOUR_DISCOVERY), hop_limit(255)]
+}
+
+/// Multicast listener discovery, only inside a link.
+pub(super) fn listener_discovery_matches() -> [Match; 2] {
+    // icmpv6 type { 130, 131, 132, 143 } ip6 hoplimit 1
+    [icmpv6(&LISTENER_DISCOVERY), hop_limit(1)]
+}
+
+pub(super) fn neighbour_discovery() -> Rule {
+    accepted(neighbour_discovery_matches(), "neighbour discovery")
+}
+
+pub(super) fn listener_discovery() -> Rule {
+    accepted(listener_discovery_matches(), "multicast listener discovery")
+}
+
+/// `icmpv6 type { 134, 137 } counter drop`
+pub(super) fn routers_only() -> Rule {
+    dropped([icmpv6(&ROUTERS_ONLY)], "router advertisement or redirect")
+}
+
+/// What a pod may send from no address: duplicate address detection, and the report that goes with it.
+pub(super) fn from_no_address() -> [Rule; 2] {
+    let unspecified = || {
+        Match::is(
+            Field::Ipv6Source,
+            [Value::Address(std::net::Ipv6Addr::UNSPECIFIED.into())],
+        )
+    };
+    // ip6 saddr :: icmpv6 type 135 ip6 hoplimit 255 accept
+    let solicitation = [unspecified(), icmpv6(&[135]), hop_limit(255)];
+    // ip6 saddr :: icmpv6 type 143 ip6 hoplimit 1 accept
+    let report = [unspecified(), icmpv6(&[143]), hop_limit(1)];
+    let why = "duplicate address detection";
+    [accepted(solicitation, why), accepted(report, why)]
+}
+
+/// `ip6 saddr fe80::/10`
+pub(super) fn from_link_local() -> Match {
+    Match::is(Field::Ipv6Source, network("fe80::/10"))
+}
+
+/// Whether some isolated pod's port is not known, so that its bridge must be guarded as a whole.
+fn has_unknown_port(ir: &NodeIr, options: &Options) -> bool {
+    let mut pods = ir.pods.iter();
+    pods.any(|(id, pod)| pod.is_isolated() && !options.attachments.contains_key(id))
+}
+
+/// A known pod's address from where replies to it would not go: another pod's forgery.
+///
+/// On a bridge whose ports are not known this cannot tell two pods apart.
+fn forged_source() -> Vec<Rule> {
+    let of_family = |family| {
+        // ip saddr @local4 fib saddr . iif oif missing counter drop
+        let local = Match::in_set([source(family)], format!("local{}", digit(family)));
+        let nowhere = Match::is(Field::ReturnRoute, [Value::Symbol("missing")]);
+        dropped([local, nowhere], "forged source")
+    };
+    Family::ALL.into_iter().map(of_family).collect()
+}
+
+/// A TCP packet that would open a connection without being a SYN: else one forged RST closes the conntrack entry
+/// of a revoked connection, and the other end's next packet opens it anew.
+pub(super) fn not_a_bare_syn() -> Rule {
+    let new = Match::is(Field::ConnectionState, [Value::Symbol("new")]);
+    // tcp flags & (fin | syn | rst | ack) != syn
+    let flags = Match::is(Field::TcpFlags, [Value::Symbol("syn")]);
+    let flags = flags
+        .masked(Mask::Flags(&["fin", "syn", "rst", "ack"]))
+        .negated();
+    Rule::verdict([new, flags], Verdict::Jump("not_a_bare_syn".into()))
+}
+
+fn drop_for_isolated() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        for field in [source(family), destination(family)] {
+            // ip saddr @strict4 counter drop
+            let isolated = Match::in_set([field], format!("strict{}", digit(family)));
+            rules.push(dropped([isolated], "TCP without a connection"));
+        }
+    }
+    rules
+}
+
+/// What crosses a bridge whose ports are not known, while an isolated pod is on it.
+fn bridged_rules() -> Vec<Rule> {
+    let links = || network("fe80::/10");
+    let multicast6 = links().into_iter().chain(network("ff00::/8"));
+    let everyone = std::net::Ipv4Addr::BROADCAST.into();
+    let multicast4 = network("224.0.0.0/4")
+        .into_iter()
+        .chain([Value::Address(everyone)]);
+    let types = ["broadcast", "multicast"].map(Value::Symbol);
+    let broadcast = [Value::Symbol("broadcast")];
+    vec![
+        routers_only(),
+        listener_discovery(),
+        // ip6 saddr fe80::/10 counter drop
+        dropped([from_link_local()], "link-local"),
+        // ip6 daddr { fe80::/10, ff00::/8 } counter drop
+        dropped(
+            [Match::is(Field::Ipv6Destination, multicast6)],
+            "link-local or multicast",
+        ),
+        // meta pkttype { broadcast, multicast } counter drop: the frame's type, not the packet's
+        dropped(
+            [Match::is(Field::PacketType, types)],
+            "broadcast or multicast",
+        ),
+        // ip daddr { 224.0.0.0/4, 255.255.255.255 } counter drop
+        dropped(
+            [Match::is(Field::Ipv4Destination, multicast4)],
+            "broadcast or multicast",
+        ),
+        // fib daddr type broadcast counter drop
+        dropped(
+            [Match::is(Field::DestinationAddressType, broadcast)],
+            "broadcast",
+        ),
+    ]
+}
+
+/// What is dropped of a pod to its own node besides what its class says: with [`NodeEgress::Policy`].
+pub(super) fn to_own_node(ir: &NodeIr, options: &Options) -> Vec<Rule> {
+    let mut rules = vec![neighbour_discovery(), listener_discovery()];
+    let isolated = interfaces(ir, options, false, |pod| {
+        pod.class(Direction::Egress).is_some()
     });
+    if !isolated.is_empty() {
+        // iifname "veth0" ip6 saddr fe80::/10 counter drop
+        let from = Match::is(
+            Field::InputInterface,
+            isolated.into_iter().map(Value::Interface),
+        );
+        rules.push(dropped([from, from_link_local()], "link-local"));
+    }
+    if let Some(from) = from_unknown_port(ir, options) {
+        rules.push(dropped([from, from_link_local()], "link-local"));
+    }
+    rules.extend(forged_source());
+    if has_isolated_pod(ir) {
+        rules.push(not_a_bare_syn());
+    }
+    rules
+}
+
+/// `iifname "br0"`, if pods are on bridges that are known while their ports are not.
+fn from_unknown_port(ir: &NodeIr, options: &Options) -> Option<Match> {
+    let Bridges::Named(names) = &options.bridges else {
+        return None;
+    };
+    let names = names.iter().map(|name| Value::Interface(name.to_string()));
+    (names.len() > 0 && has_unknown_port(ir, options))
+        .then(|| Match::is(Field::InputInterface, names))
+}
+
+/// `iifname "br0" icmpv6 type { 134, 137 } counter drop`: a pod that plays the node's router. Where ports are known
+/// it is stopped at the port; where not even the bridge is, the node must not accept advertisements there.
+pub(super) fn router_for_this_node(ir: &NodeIr, options: &Options) -> Option<Rule> {
+    let from = from_unknown_port(ir, options)?;
+    Some(dropped(
+        [from, icmpv6(&ROUTERS_ONLY)],
+        "router advertisement or redirect",
+    ))
+}
+
+/// What is dropped of this node to its pods: with [`NodeEgress::Policy`] a pod's connection to its node can be
+/// revoked, and must not come back as the node's.
+pub(super) fn to_own_pods(ir: &NodeIr, options: &Options) -> Vec<Rule> {
+    let revocable = options.node_egress == NodeEgress::Policy && has_isolated_pod(ir);
+    revocable.then(not_a_bare_syn).into_iter().collect()
+}
+
+/// The host's interfaces of the pods that the predicate finds, bridged or routed.
+pub(super) fn interfaces(
+    ir: &NodeIr,
+    options: &Options,
+    bridged: bool,
+    predicate: impl Fn(&LocalPod) -> bool,
+) -> BTreeSet<String> {
+    attached(ir, options, bridged)
+        .filter(|(_, pod)| predicate(pod))
+        .map(|(interface, _)| interface)
+        .collect()
+}
+
+/// Pods with the host's end of their veth pair.
+pub(super) fn attached<'a>(
+    ir: &'a NodeIr,
+    options: &'a Options,
+    bridged: bool,
+) -> impl Iterator<Item = (String, &'a LocalPod)> {
+    ir.pods.iter().filter_map(move |(id, pod)| {
+        let attachment = options.attachments.get(id)?;
+        (attachment.bridged == bridged).then(|| (attachment.interface.to_string(), pod))
+    })
+}
+
+/// The set of interfaces.
+pub(super) fn interface_set(interfaces: BTreeSet<String>, text: &str) -> Set {
+    Set {
+        key: vec![KeyType::Interface],
+        interval: false,
+        comment: comment(text),
+        elements: interfaces
+            .into_iter()
+            .map(|name| vec![Value::Interface(name)])
+            .collect(),
+    }
+}
+
+/// `pairs4` and `pairs6`: each interface with its pod's addresses.
+pub(super) fn add_pairs(table: &mut Table, ir: &NodeIr, options: &Options, bridged: bool) {
+    for (family, kind) in [
+        (Family::Ipv4, KeyType::Ipv4Address),
+        (Family::Ipv6, KeyType::Ipv6Address),
+    ] {
+        let elements = attached(ir, options, bridged)
+            .flat_map(|(interface, pod)| {
+                let addresses = super::of_family(pod.addresses.iter().copied(), family);
+                addresses.map(move |address| {
+                    vec![Value::Interface(interface.clone()), Value::Address(address)]
+                })
+            })
+            .collect();
+        let set = Set {
+            key: vec![KeyType::Interface, kind],
+            interval: false,
+            comment: comment("interface of each pod with the pod's addresses"),
+            elements,
+        };
+        table.sets.insert(format!("pairs{}", digit(family)), set);
+    }
+}
+
+/// What comes in by a routed pod's interface: only from the pod's addresses.
+fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
+    let routed = interfaces(ir, options, false, |_| true);
+    if routed.is_empty() {
+        return;
+    }
+    table.sets.insert(
+        "interfaces".into(),
+        interface_set(routed, "interfaces of pods"),
+    );
+    add_pairs(table, ir, options, false);
+    // iifname @interfaces goto from_pod
+    let known = Match::in_set([Field::InputInterface], "interfaces");
+    let rules = vec![Rule::verdict([known], Verdict::Goto("from_pod".into()))];
+    // Before conntrack: what is forged leaves no entry.
+    table.chains.push(base::chain(
+        "prerouting",
+        Hook::Prerouting,
+        RAW_PRIORITY,
+        rules,
+    ));
+    let mut rules = vec![
+        // iifname . ip saddr @pairs4 accept
+        pair(Field::Ipv4Source, Family::Ipv4),
+        routers_only(),
+        pair(Field::Ipv6Source, Family::Ipv6),
+    ];
+    rules.extend(from_no_address());
+    // Link-local packets end at the node: the forward hook never sees them.
+    rules.push(accepted(
+        [from_link_local()],
+        "link-local, to this node only",
+    ));
+    rules.push(dropped([], "forged source"));
+    table.chains.push(chain("from_pod", rules));
+}
+
+/// `iifname . ip saddr @pairs4 accept`
+pub(super) fn pair(address: Field, family: Family) -> Rule {
+    let matches = Match::in_set(
+        [Field::InputInterface, address],
+        format!("pairs{}", digit(family)),
+    );
+    Rule::verdict([matches], Verdict::Accept)
 }

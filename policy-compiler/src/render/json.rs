@@ -12,7 +12,7 @@ use nftables::stmt;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::{Value as Json, json as object};
 
-use super::text::type_name;
+use super::text::{is_flags, type_name};
 use crate::ruleset::{
     Chain, Field, Hook, KeyType, Mask, Match, Operand, Rule, Ruleset, Set, Statement, TABLE, Table,
     TableFamily, Value, Verdict, VerdictMap,
@@ -58,10 +58,30 @@ fn add_table(commands: &mut Vec<Json>, table: &Table) -> Result<(), serde_json::
     for chain in &table.chains {
         for rule in &chain.rules {
             let rule = schema::NfListObject::Rule(new_rule(family, &chain.name, rule));
-            commands.push(serde_json::to_value(rule)?);
+            let mut rule = serde_json::to_value(rule)?;
+            sort_flags(&mut rule);
+            commands.push(rule);
         }
     }
     Ok(())
+}
+
+/// The crate keeps flags in a hash set, whose order changes from run to run.
+fn sort_flags(value: &mut Json) {
+    match value {
+        Json::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Json::Array(flags) if name == "flags" => {
+                        flags.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+                    }
+                    field => sort_flags(field),
+                }
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(sort_flags),
+        _ => {}
+    }
 }
 
 fn family(family: TableFamily) -> NfFamily {
@@ -203,18 +223,18 @@ fn comparison(matches: &Match) -> stmt::Statement<'static> {
             let mut values: Vec<_> = values.iter().map(value).collect();
             match values.len() {
                 1 => values.remove(0),
-                _ if matches.key == [Field::ConnectionState] => Expression::List(values),
+                _ if is_flags(&matches.key) => Expression::List(values),
                 _ => Expression::Named(NamedExpression::Set(
                     values.into_iter().map(SetItem::Element).collect(),
                 )),
             }
         }
     };
-    let op = match (matches.negated, matches.key.as_slice()) {
-        (true, _) => stmt::Operator::NEQ,
-        // The states are bits of one field: "in" tests whether any is set.
-        (false, [Field::ConnectionState]) => stmt::Operator::IN,
-        (false, _) => stmt::Operator::EQ,
+    let op = match matches.negated {
+        true => stmt::Operator::NEQ,
+        // "in" tests whether any of the bits is set, "==" the whole field.
+        false if is_flags(&matches.key) => stmt::Operator::IN,
+        false => stmt::Operator::EQ,
     };
     stmt::Statement::Match(stmt::Match { left, right, op })
 }
@@ -235,6 +255,12 @@ fn field(field: Field) -> Expression<'static> {
         }))
     };
     let meta = |key| NamedExpression::Meta(Meta { key });
+    let fib = |result, flags: &[FibFlag]| {
+        NamedExpression::Fib(Fib {
+            result,
+            flags: flags.iter().copied().collect(),
+        })
+    };
     let conntrack = |key: &'static str| {
         NamedExpression::CT(CT {
             key: key.into(),
@@ -255,12 +281,13 @@ fn field(field: Field) -> Expression<'static> {
         Field::Icmpv6Type => payload("icmpv6", "type"),
         Field::ConnectionState => conntrack("state"),
         Field::ConnectionMark => conntrack("mark"),
-        Field::SourceAddressType => NamedExpression::Fib(Fib {
-            result: FibResult::Type,
-            flags: [FibFlag::Saddr].into(),
-        }),
+        Field::ConnectionStatus => conntrack("status"),
+        Field::SourceAddressType => fib(FibResult::Type, &[FibFlag::Saddr]),
+        Field::DestinationAddressType => fib(FibResult::Type, &[FibFlag::Daddr]),
+        Field::ReturnRoute => fib(FibResult::Oif, &[FibFlag::Saddr, FibFlag::Iif]),
         Field::PacketType => meta(MetaKey::Pkttype),
         Field::InputInterface => meta(MetaKey::Iifname),
+        Field::OutputInterface => meta(MetaKey::Oifname),
         Field::EtherType => payload("ether", "type"),
         Field::ArpSource => payload("arp", "saddr ip"),
     })
@@ -296,6 +323,8 @@ fn value(value: &Value) -> Expression<'static> {
             Expression::Number(ports.last().into()),
         ),
         Value::Number(number) => Expression::Number(*number),
+        Value::Symbol("exists") => Expression::Boolean(true),
+        Value::Symbol("missing") => Expression::Boolean(false),
         Value::Symbol(name) => symbol(name),
         Value::Interface(name) => Expression::String(name.clone().into()),
     }

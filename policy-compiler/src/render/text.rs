@@ -7,8 +7,8 @@
 use std::fmt::{self, Write};
 
 use crate::ruleset::{
-    Base, Chain, Field, Hook, KeyType, Mask, Match, Operand, Rule, Ruleset, Set, Statement, TABLE,
-    Table, TableFamily, Value, Verdict, VerdictMap,
+    Base, Chain, Field, Hook, KeyType, MapElement, Mask, Match, Operand, Rule, Ruleset, Set,
+    Statement, TABLE, Table, TableFamily, Value, Verdict, VerdictMap,
 };
 
 /// The ruleset as one file for `nft -f`, for a kernel without our tables.
@@ -25,11 +25,7 @@ pub fn text(ruleset: &Ruleset) -> String {
 }
 
 fn write_table(out: &mut String, table: &Table) -> fmt::Result {
-    let family = match table.family {
-        TableFamily::Inet => "inet",
-        TableFamily::Bridge => "bridge",
-    };
-    writeln!(out, "table {family} {TABLE} {{")?;
+    writeln!(out, "table {} {TABLE} {{", family(table.family))?;
     let mut separator = "";
     for (name, set) in &table.sets {
         out.push_str(separator);
@@ -43,11 +39,19 @@ fn write_table(out: &mut String, table: &Table) -> fmt::Result {
     }
     for chain in &table.chains {
         out.push_str(separator);
-        write_chain(out, chain)?;
+        write_chain(out, table.family, chain)?;
         separator = "\n";
     }
     out.push_str("}\n");
     Ok(())
+}
+
+/// nft's name of a family.
+pub(super) fn family(family: TableFamily) -> &'static str {
+    match family {
+        TableFamily::Inet => "inet",
+        TableFamily::Bridge => "bridge",
+    }
 }
 
 fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
@@ -68,16 +72,18 @@ fn write_map(out: &mut String, name: &str, map: &VerdictMap) -> fmt::Result {
     writeln!(out, "\tmap {name} {{")?;
     writeln!(out, "\t\ttype {} : verdict", key_type(&map.key))?;
     writeln!(out, "\t\tcomment \"{}\"", map.comment)?;
-    let elements = map.elements.iter().map(|(key, element)| {
-        format!(
-            "{} comment \"{}\" : {}",
-            concatenation(key),
-            element.comment,
-            verdict(&element.verdict)
-        )
-    });
+    let elements = map
+        .elements
+        .iter()
+        .map(|(key, element)| map_element(key, element));
     write_elements(out, elements)?;
     writeln!(out, "\t}}")
+}
+
+/// `10.0.0.1 comment "x/a" : goto chain`
+pub(super) fn map_element(key: &[Value], element: &MapElement) -> String {
+    let (key, verdict) = (concatenation(key), verdict(&element.verdict));
+    format!("{key} comment \"{}\" : {verdict}", element.comment)
 }
 
 /// One element a line, so that a difference shows which.
@@ -93,7 +99,8 @@ fn write_elements(out: &mut String, elements: impl Iterator<Item = String>) -> f
     writeln!(out, "\t\t}}")
 }
 
-fn key_type(key: &[KeyType]) -> String {
+/// nft's name of a key's type.
+pub(super) fn key_type(key: &[KeyType]) -> String {
     let parts: Vec<_> = key.iter().map(|part| type_name(*part)).collect();
     parts.join(" . ")
 }
@@ -109,7 +116,8 @@ pub(super) fn type_name(part: KeyType) -> &'static str {
     }
 }
 
-fn concatenation(values: &[Value]) -> String {
+/// A key.
+pub(super) fn concatenation(values: &[Value]) -> String {
     let values: Vec<_> = values.iter().map(value).collect();
     values.join(" . ")
 }
@@ -127,43 +135,58 @@ fn value(value: &Value) -> String {
     }
 }
 
-fn write_chain(out: &mut String, chain: &Chain) -> fmt::Result {
+fn write_chain(out: &mut String, family: TableFamily, chain: &Chain) -> fmt::Result {
     writeln!(out, "\tchain {} {{", chain.name)?;
-    if let Some(Base { hook, priority }) = chain.base {
-        let hook = match hook {
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-        };
-        writeln!(
-            out,
-            "\t\ttype filter hook {hook} priority {priority}; policy accept;"
-        )?;
+    if let Some(base) = chain.base {
+        writeln!(out, "\t\t{}", hooked(family, base))?;
     }
     for rule in &chain.rules {
-        write_rule(out, rule)?;
+        writeln!(out, "\t\t{}", rule_text(rule))?;
     }
     writeln!(out, "\t}}")
 }
 
-fn write_rule(out: &mut String, rule: &Rule) -> fmt::Result {
-    out.push_str("\t\t");
-    for matches in &rule.matches {
-        write!(out, "{} ", comparison(matches))?;
+/// `type filter hook forward priority filter; policy accept;`
+pub(super) fn hooked(family: TableFamily, Base { hook, priority }: Base) -> String {
+    let hook = match hook {
+        Hook::Prerouting => "prerouting",
+        Hook::Input => "input",
+        Hook::Forward => "forward",
+        Hook::Output => "output",
+    };
+    let priority = priority_name(family, priority);
+    format!("type filter hook {hook} priority {priority}; policy accept;")
+}
+
+/// As nft lists it: relative to the nearest name that a person knows.
+fn priority_name(family: TableFamily, priority: i32) -> String {
+    let (name, named) = match family {
+        TableFamily::Inet if priority < -200 => ("raw", -300),
+        TableFamily::Inet => ("filter", 0),
+        TableFamily::Bridge if priority < -250 => ("dstnat", -300),
+        TableFamily::Bridge => ("filter", -200),
+    };
+    match priority - named {
+        0 => name.to_owned(),
+        after @ 1.. => format!("{name} + {after}"),
+        before => format!("{name} - {}", -before),
     }
+}
+
+/// A rule as it stands in its chain.
+pub(super) fn rule_text(rule: &Rule) -> String {
+    let mut parts: Vec<_> = rule.matches.iter().map(comparison).collect();
     if rule.counter {
-        out.push_str("counter ");
+        parts.push("counter".into());
     }
-    match &rule.statement {
-        Statement::Verdict(given) => out.push_str(&verdict(given)),
-        Statement::Lookup { key, map } => write!(out, "{} vmap @{map}", fields(key))?,
-    }
+    parts.push(match &rule.statement {
+        Statement::Verdict(given) => verdict(given),
+        Statement::Lookup { key, map } => format!("{} vmap @{map}", fields(key)),
+    });
     if let Some(comment) = &rule.comment {
-        write!(out, " comment \"{comment}\"")?;
+        parts.push(format!("comment \"{comment}\""));
     }
-    out.push('\n');
-    Ok(())
+    parts.join(" ")
 }
 
 fn comparison(matches: &Match) -> String {
@@ -195,11 +218,16 @@ fn comparison(matches: &Match) -> String {
     };
     match values.as_slice() {
         [one] => text.push_str(one),
-        // The states are bits of one field: `established,related` is one test, not a set.
-        _ if matches.key == [Field::ConnectionState] => text.push_str(&values.join(",")),
+        // `established,related` is one test of bits, not a set.
+        _ if is_flags(&matches.key) => text.push_str(&values.join(",")),
         _ => text.push_str(&format!("{{ {} }}", values.join(", "))),
     }
     text
+}
+
+/// Whether the key's values are bits of one field.
+pub(super) fn is_flags(key: &[Field]) -> bool {
+    matches!(key, [Field::ConnectionState | Field::ConnectionStatus])
 }
 
 fn fields(key: &[Field]) -> String {
@@ -221,9 +249,13 @@ fn field(field: Field) -> String {
         Field::Icmpv6Type => "icmpv6 type",
         Field::ConnectionState => "ct state",
         Field::ConnectionMark => "ct mark",
+        Field::ConnectionStatus => "ct status",
         Field::SourceAddressType => "fib saddr type",
+        Field::DestinationAddressType => "fib daddr type",
+        Field::ReturnRoute => "fib saddr . iif oif",
         Field::PacketType => "meta pkttype",
         Field::InputInterface => "iifname",
+        Field::OutputInterface => "oifname",
         Field::EtherType => "ether type",
         Field::ArpSource => "arp saddr ip",
     }
