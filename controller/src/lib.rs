@@ -1,3 +1,14 @@
 //! The parts of the `picket` program.
+//!
+//! ```text
+//! PATH.. -> source -> cluster -+-> command::compile   what a node is told
+//!                              +-> command::explain   flow -> evaluate
+//!                              +-> command::verify    verify -> testbed
+//! ```
 
+pub mod cli;
+pub mod cluster;
+pub mod command;
+pub mod flow;
 pub mod source;
+pub mod verify;

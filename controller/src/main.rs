@@ -1,3 +1,7 @@
 //! The `picket` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    controller::command::main()
+}

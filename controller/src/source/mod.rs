@@ -1,1 +1,124 @@
-//! Objects from files.
+//! Objects from files: from PATH arguments to a complete list of API objects.
+//!
+//! ```text
+//! PATH.. -> read::files -> bytes -> read -> documents -> decode -> objects, workloads
+//!                                                                       |
+//!                           Loaded <- complete <- objects <- workload <-+
+//! ```
+//!
+//! Only [`load`] and `read::files` do IO; everything from bytes on is a pure function of the input, the same to
+//! the byte on every run.
+//!
+//! What is decided here: the shape of the input (strict field validation, names given twice) and what the input
+//! leaves out (see [`Note`]). Whether a value makes sense (a port, a CIDR, a selector) is for
+//! `policy_compiler::validate` to say.
+
+mod address;
+mod complete;
+mod decode;
+mod error;
+mod kinds;
+mod network;
+mod note;
+mod origin;
+mod read;
+mod strict;
+mod workload;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use policy_compiler::api::Object;
+
+pub use error::{Cause, Errors, Problem};
+pub use note::Note;
+pub use origin::{ObjectRef, Origin, Place};
+pub use read::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_STRETCH};
+
+/// An object and why it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sourced {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The object; its name is set, and its namespace if its kind has one.
+    pub object: Object,
+}
+
+/// A complete view of a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Namespaces, nodes, pods, policies, each in the order of (namespace, name).
+    pub objects: Vec<Sourced>,
+    /// What was assumed, sorted.
+    pub notes: Vec<Note>,
+}
+
+/// Reads PATH arguments: files, folders and `-` for `stdin`.
+///
+/// # Errors
+///
+/// Everything that is wrong with the input, not only the first.
+pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
+    let listing = read::files::list(paths);
+    let mut source = Source::default();
+    source.decoder.problems = listing.problems;
+    source.decoder.notes = listing.notes;
+    for input in listing.inputs {
+        let name = input.name();
+        match input.read(stdin) {
+            Ok(bytes) => source.add(&name, &bytes),
+            Err(cause) => source.decoder.problems.push(Problem::of_file(&name, cause)),
+        }
+    }
+    source.finish()
+}
+
+/// The same for files that are in memory, each with its name.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_bytes<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Loaded, Errors> {
+    let mut source = Source::default();
+    for (name, bytes) in files {
+        source.add(&name.into(), bytes);
+    }
+    source.finish()
+}
+
+/// Files on their way to objects, one at a time, so that only one is in memory.
+#[derive(Default)]
+struct Source {
+    decoder: decode::Decoder,
+}
+
+impl Source {
+    fn add(&mut self, name: &Arc<str>, bytes: &[u8]) {
+        let (documents, problem) = read::documents(name, bytes);
+        documents
+            .into_iter()
+            .for_each(|document| self.decoder.document(document));
+        self.decoder.problems.extend(problem);
+    }
+
+    fn finish(mut self) -> Result<Loaded, Errors> {
+        self.decoder.count_kinds();
+        let decode::Decoder {
+            objects,
+            workloads,
+            mut problems,
+            omitted,
+            notes,
+            ..
+        } = self.decoder;
+        match complete::complete(objects, workloads, notes) {
+            Ok(loaded) if problems.is_empty() => return Ok(loaded),
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
+        }
+        Err(Errors::new(problems, omitted))
+    }
+}

@@ -1,0 +1,208 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use policy_compiler::evaluate::NodeEgress;
+
+use crate::flow::FamilyName;
+
+/// Kubernetes NetworkPolicy on plain nftables.
+#[derive(Debug, Parser)]
+#[command(name = "picket", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed); 2 bad usage, bad input, or a flow that
+cannot be asked.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print what would be loaded on a node
+    #[command(after_help = COMPILE_EXAMPLES)]
+    Compile(Compile),
+    /// Say whether a flow is allowed, and why
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
+    /// Prove the verdicts with real packets through the real rules, without a cluster
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+}
+
+const COMPILE_EXAMPLES: &str = "\
+Examples:
+  picket compile -f manifests/ --node node-1                        the rules as nft text
+  picket compile -f manifests/ --node node-1 -o json | nft -j -f -  load them (once, into a kernel without ours)
+  kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1 -o ir";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  picket explain -f manifests/ shop/web shop/db 5432/tcp
+  picket explain -f manifests/ shop/web 203.0.113.9 icmp
+  picket explain -f manifests/ node/node-1 shop/db http/tcp -o json
+  picket explain -f manifests/ --flows flows.jsonl
+
+A flows file has a line for each flow:
+  {\"id\": 7, \"from\": \"pod/x/a\", \"to\": \"pod/y/b\", \"protocol\": \"TCP\", \"port\": 80}";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  picket verify -f examples/shop                 a sample that shows both sides of every policy
+  picket verify -f manifests/ --network bridged  pods on a bridge instead of routed
+  picket verify -f manifests/ --flows flows.jsonl -o json
+  picket verify -f manifests/ --full             every pair
+
+It builds the cluster in network namespaces of its own, which end with it, and needs no root where user namespaces
+are allowed. The programs nft and ip must be installed.";
+
+/// Where objects come from.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// A YAML or JSON file, a folder of them, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
+    #[arg(long)]
+    pub lenient_cidr: bool,
+}
+
+/// The own-node egress switch.
+#[derive(Debug, Args)]
+pub struct NodeEgressArg {
+    /// Whether pods that are isolated for egress may reach their own node
+    #[arg(long = "node-egress", value_name = "HOW", value_enum, default_value_t = NodeEgressName::Allow)]
+    pub node_egress: NodeEgressName,
+}
+
+/// See [`NodeEgress`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum NodeEgressName {
+    /// Always.
+    Allow,
+    /// As policies say.
+    Policy,
+}
+
+impl From<NodeEgressName> for NodeEgress {
+    fn from(name: NodeEgressName) -> Self {
+        match name {
+            NodeEgressName::Allow => NodeEgress::Allow,
+            NodeEgressName::Policy => NodeEgress::Policy,
+        }
+    }
+}
+
+/// `picket compile`
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// Objects.
+    #[command(flatten)]
+    pub input: Input,
+    /// The node whose rules are printed
+    #[arg(long)]
+    pub node: String,
+    /// Own-node egress.
+    #[command(flatten)]
+    pub node_egress: NodeEgressArg,
+    /// A bridge that carries pods, repeatable; without any, every bridge is taken for one
+    #[arg(long = "bridge", value_name = "NAME")]
+    pub bridges: Vec<String>,
+    /// nft text, nft JSON, or the rules before they take the kernel's shape
+    #[arg(short, long, value_enum, default_value_t = CompileOutput::Nft)]
+    pub output: CompileOutput,
+}
+
+/// Forms of `compile`'s output.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CompileOutput {
+    /// For `nft -f`.
+    Nft,
+    /// For `nft -j -f`.
+    Json,
+    /// The intermediate rules, with full names.
+    Ir,
+}
+
+/// `picket explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Objects.
+    #[command(flatten)]
+    pub input: Input,
+    /// Who opens the connection: NAMESPACE/POD, node/NAME or an address
+    #[arg(required_unless_present = "flows", conflicts_with = "flows")]
+    pub from: Option<String>,
+    /// To whom
+    #[arg(required_unless_present = "flows", conflicts_with = "flows")]
+    pub to: Option<String>,
+    /// PORT/PROTOCOL, PORT (TCP), NAME/PROTOCOL, or icmp
+    #[arg(required_unless_present = "flows", conflicts_with = "flows")]
+    pub port: Option<String>,
+    /// The address family; by default the one that both ends have, IPv4 if both
+    #[arg(long, value_enum, conflicts_with = "flows")]
+    pub family: Option<FamilyName>,
+    /// A file with a flow a line, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub flows: Option<PathBuf>,
+    /// Own-node egress.
+    #[command(flatten)]
+    pub node_egress: NodeEgressArg,
+    /// Sentences, or a JSON object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `picket verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Objects.
+    #[command(flatten)]
+    pub input: Input,
+    /// A file with a flow a line, or - for standard input, instead of a sample
+    #[arg(long, value_name = "FILE")]
+    pub flows: Option<PathBuf>,
+    /// Every pair of ends instead of a sample
+    #[arg(long, conflicts_with = "flows")]
+    pub full: bool,
+    /// How pods are attached to their nodes
+    #[arg(long, value_enum, default_value_t = NetworkName::Routed)]
+    pub network: NetworkName,
+    /// Own-node egress.
+    #[command(flatten)]
+    pub node_egress: NodeEgressArg,
+    /// A table, or a JSON object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How pods are attached.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum NetworkName {
+    /// Each on its own veth pair, everything routed.
+    Routed,
+    /// On one bridge per node.
+    Bridged,
+}
+
+impl From<NetworkName> for testbed::Network {
+    fn from(name: NetworkName) -> Self {
+        match name {
+            NetworkName::Routed => testbed::Network::Routed,
+            NetworkName::Bridged => testbed::Network::Bridged,
+        }
+    }
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}

@@ -1,0 +1,70 @@
+//! From objects to a valid cluster, and the node rules that follow.
+
+use std::fmt;
+
+use policy_compiler::api::Object;
+use policy_compiler::model::Cluster;
+use policy_compiler::validate::{self, FieldError, Options};
+
+use crate::source::{Loaded, ObjectRef, Sourced};
+
+/// Everything that the API server would refuse, a line each: where, which object, which field, why.
+#[derive(Debug, thiserror::Error)]
+pub struct Invalid(Vec<String>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Validates the objects.
+///
+/// # Errors
+/// Every field of every object that is wrong.
+pub fn build(loaded: &Loaded, options: Options) -> Result<Cluster, Invalid> {
+    let mut errors = Vec::new();
+    let (mut namespaces, mut nodes, mut pods, mut policies) = (vec![], vec![], vec![], vec![]);
+    for sourced in &loaded.objects {
+        match &sourced.object {
+            Object::Namespace(object) => {
+                namespaces.extend(check(sourced, validate::namespace(object), &mut errors));
+            }
+            Object::Node(object) => {
+                nodes.extend(check(sourced, validate::node(object), &mut errors))
+            }
+            Object::Pod(object) => pods.extend(check(sourced, validate::pod(object), &mut errors)),
+            Object::NetworkPolicy(object) => {
+                let policy = validate::network_policy(object, options);
+                policies.extend(check(sourced, policy, &mut errors));
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(Cluster::new(namespaces, nodes, pods, policies))
+    } else {
+        Err(Invalid(errors))
+    }
+}
+
+fn check<T>(
+    sourced: &Sourced,
+    result: Result<T, Vec<FieldError>>,
+    errors: &mut Vec<String>,
+) -> Option<T> {
+    let wrong = match result {
+        Ok(value) => return Some(value),
+        Err(wrong) => wrong,
+    };
+    let metadata = sourced.object.metadata();
+    let object = ObjectRef {
+        kind: sourced.object.kind().to_owned(),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+    };
+    let lines = wrong
+        .iter()
+        .map(|error| format!("{}: {object}: {error}", sourced.origin));
+    errors.extend(lines);
+    None
+}

@@ -1,0 +1,89 @@
+//! What each command does.
+
+mod compile;
+mod explain;
+mod verify;
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use policy_compiler::model::Cluster;
+use policy_compiler::validate::Options;
+
+use crate::cli::{Cli, Command, Input};
+use crate::flow::{Question, read_lines};
+use crate::{cluster, source};
+
+/// How a command ended, when it could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1.
+    Findings,
+    /// Exit code 2: some flow could not be asked.
+    Unaskable,
+}
+
+/// Runs the program: arguments from the process, answers on stdout, everything else on stderr.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Compile(arguments) => compile::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Ok(Outcome::Unaskable) => ExitCode::from(2),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if even stderr is gone.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the reader of our output went away, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Reads and validates; what was assumed goes to stderr.
+fn load(input: &Input) -> anyhow::Result<Cluster> {
+    let loaded = source::load(&input.paths, &mut io::stdin().lock())?;
+    for note in &loaded.notes {
+        writeln!(io::stderr(), "note: {note}")?;
+    }
+    let options = Options {
+        lenient_cidr: input.lenient_cidr,
+    };
+    Ok(cluster::build(&loaded, options)?)
+}
+
+/// Reads a flows file.
+fn read_flows(path: &Path, input: &Input) -> anyhow::Result<Vec<Question>> {
+    let is_stdin = path == Path::new("-");
+    anyhow::ensure!(
+        !is_stdin || !input.paths.contains(&PathBuf::from("-")),
+        "standard input can be given only once: to -f or to --flows"
+    );
+    let name = path.display();
+    let text = if is_stdin {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| format!("{name}"))?;
+    read_lines(&text).map_err(|error| anyhow::anyhow!("{name}: {error}"))
+}

@@ -1,0 +1,57 @@
+//! `picket explain`
+
+use std::io::{self, BufWriter, Write};
+
+use super::{Outcome, load, read_flows};
+use crate::cli::{Explain, Output};
+use crate::flow::{Answer, Answered, End, Question, parse_port};
+
+pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
+    let questions = match (
+        &arguments.flows,
+        &arguments.from,
+        &arguments.to,
+        &arguments.port,
+    ) {
+        (Some(path), ..) => read_flows(path, &arguments.input)?,
+        (None, Some(from), Some(to), Some(port)) => {
+            let end = |text: &str| End::parse_short(text).map_err(anyhow::Error::msg);
+            let (protocol, port) = parse_port(port).map_err(anyhow::Error::msg)?;
+            vec![Question {
+                id: None,
+                from: end(from)?,
+                to: end(to)?,
+                protocol,
+                port,
+                family: arguments.family,
+            }]
+        }
+        // The argument parser asks for all of them.
+        _ => anyhow::bail!("FROM, TO and PORT are needed, or --flows"),
+    };
+    let cluster = load(&arguments.input)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut outcome = Outcome::Done;
+    for question in &questions {
+        let node_egress = arguments.node_egress.node_egress.into();
+        let (answer, _) = Answer::to(&cluster, question, node_egress);
+        if matches!(answer.answered, Answered::Unaskable { .. }) {
+            outcome = Outcome::Unaskable;
+        }
+        write_answer(&mut out, &answer, arguments.output)?;
+    }
+    out.flush()?;
+    Ok(outcome)
+}
+
+fn write_answer(out: &mut impl Write, answer: &Answer, output: Output) -> anyhow::Result<()> {
+    match (output, &answer.answered) {
+        (Output::Json, _) => {
+            serde_json::to_writer(&mut *out, answer)?;
+            writeln!(out)?;
+        }
+        (Output::Text, Answered::Evaluated { text, .. }) => writeln!(out, "{text}")?,
+        (Output::Text, Answered::Unaskable { error }) => writeln!(out, "cannot be asked: {error}")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `picket verify`
+
+use std::io::{self, BufWriter, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use testbed::ProbeOptions;
+
+use super::{Outcome, load, read_flows};
+use crate::cli::{Output, Verify};
+use crate::flow::Answer;
+use crate::verify::{Settings, Summary, compiled, every_pair, sample, table, verify};
+
+pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
+    // First of all: a process with threads cannot enter a user namespace.
+    testbed::enter()?;
+    let settings = Settings {
+        network: arguments.network.into(),
+        node_egress: arguments.node_egress.node_egress.into(),
+        probes: ProbeOptions::default(),
+    };
+    let cluster = load(&arguments.input)?;
+    let questions = match &arguments.flows {
+        Some(path) => read_flows(path, &arguments.input)?,
+        None if arguments.full => every_pair(&cluster),
+        None => sample(&cluster, settings.node_egress),
+    };
+    // Shown only on a terminal, by itself.
+    let bar = ProgressBar::new(questions.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} {wide_bar} {pos}/{len} flows",
+    )?);
+    bar.set_message("building the cluster");
+    let mut progress = |decided: usize, of: usize| {
+        bar.set_message("sending packets");
+        bar.set_length(of as u64);
+        bar.set_position(decided as u64);
+    };
+    let answers = verify(&cluster, &questions, &settings, &compiled, &mut progress)?;
+    bar.finish_and_clear();
+
+    let mut out = BufWriter::new(io::stdout().lock());
+    match arguments.output {
+        Output::Json => write_lines(&mut out, &answers)?,
+        Output::Text => out.write_all(table(&questions, &answers).as_bytes())?,
+    }
+    out.flush()?;
+    let summary = Summary::of(&answers);
+    Ok(match summary {
+        Summary { disagree: 1.., .. } => Outcome::Findings,
+        Summary { unaskable: 1.., .. } => Outcome::Unaskable,
+        _ => Outcome::Done,
+    })
+}
+
+fn write_lines(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
+    for answer in answers {
+        serde_json::to_writer(&mut *out, answer)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What was assumed.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::origin::{ObjectRef, OneLine};
+
+/// Something that the input does not say, and what was made of it. None of these is an error.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Note {
+    /// A folder without a manifest.
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A kind that restricts traffic and that picket does not evaluate: verdicts may be too open.
+    NotEvaluated {
+        /// Kind and group, `CiliumNetworkPolicy.cilium.io`.
+        kind: String,
+        /// How many objects.
+        count: usize,
+    },
+    /// A kind that has nothing to do with network policy.
+    Skipped {
+        /// Kind and group, `Deployment.apps`; the core group is empty.
+        kind: String,
+        /// How many objects.
+        count: usize,
+    },
+    /// An object without a namespace was taken to be in `default`.
+    DefaultNamespace {
+        /// The object.
+        object: ObjectRef,
+    },
+    /// An object names a namespace that is not given.
+    NamespaceMadeUp {
+        /// The namespace.
+        name: String,
+    },
+    /// A pod names a node that is not given, or there is no node at all.
+    NodeMadeUp {
+        /// The node.
+        name: String,
+    },
+    /// A node without addresses was given some.
+    NodeAddressed {
+        /// The node.
+        name: String,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+        /// Whether they are the host addresses that its pods tell, and so true.
+        from_pods: bool,
+    },
+    /// Pods that stand for a workload.
+    StandIn {
+        /// The workload.
+        workload: ObjectRef,
+        /// The names of the pods, in its namespace.
+        pods: Vec<String>,
+    },
+    /// A pod was given what the input does not say about it.
+    PodCompleted {
+        /// The pod.
+        pod: ObjectRef,
+        /// Whether it was taken to be Running.
+        running: bool,
+        /// The node it was placed on, if it had none.
+        node: Option<String>,
+        /// The addresses made up for it, if it had none.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::EmptyFolder { path } => {
+                write!(
+                    f,
+                    "{}: no *.yaml, *.yml or *.json in this folder",
+                    OneLine(&path.to_string_lossy())
+                )
+            }
+            Note::NotEvaluated { kind, count } => write!(
+                f,
+                "{}: {count} not evaluated; this kind restricts traffic too, so verdicts may be too open",
+                OneLine(kind)
+            ),
+            Note::Skipped { kind, count } => write!(f, "{}: {count} skipped", OneLine(kind)),
+            Note::DefaultNamespace { object } => {
+                write!(f, "{object}: has no namespace, taken to be in `default`")
+            }
+            Note::NamespaceMadeUp { name } => write!(
+                f,
+                "Namespace {}: not given, made up with only its kubernetes.io/metadata.name label",
+                OneLine(name)
+            ),
+            Note::NodeMadeUp { name } => write!(f, "Node {}: not given, made up", OneLine(name)),
+            Note::NodeAddressed {
+                name,
+                addresses,
+                from_pods,
+            } => {
+                let source = if *from_pods {
+                    "taken from its pods"
+                } else {
+                    "made up"
+                };
+                write!(
+                    f,
+                    "Node {}: addresses {source}: {}",
+                    OneLine(name),
+                    List(addresses)
+                )
+            }
+            Note::StandIn { workload, pods } => {
+                write!(f, "{workload}: stood for by {}", OneLine(&pods.join(", ")))
+            }
+            Note::PodCompleted {
+                pod,
+                running,
+                node,
+                addresses,
+            } => {
+                write!(f, "{pod}: taken to be")?;
+                let mut comma = "";
+                if *running {
+                    write!(f, " Running")?;
+                    comma = ",";
+                }
+                if let Some(node) = node {
+                    write!(f, "{comma} on {}", OneLine(node))?;
+                    comma = ",";
+                }
+                if !addresses.is_empty() {
+                    write!(f, "{comma} at {}", List(addresses))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Addresses with commas between them.
+struct List<'a>(&'a [IpAddr]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if index > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! What holds for any input.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+use controller::source::load_bytes;
+use proptest::prelude::*;
+
+const MANIFEST: &str = include_str!("source_properties.yaml");
+
+/// Loads it; a panic fails the test, and so does an error that does not say where.
+fn load(name: &str, bytes: &[u8]) -> Result<(), TestCaseError> {
+    match load_bytes([(name, bytes)]) {
+        Ok(loaded) => {
+            let again = load_bytes([(name, bytes)]);
+            prop_assert_eq!(Some(loaded), again.ok());
+        }
+        Err(errors) => {
+            prop_assert!(!errors.problems().is_empty());
+            let text = errors.to_string();
+            prop_assert_eq!(text.lines().count(), errors.problems().len(), "{}", text);
+            for line in text.lines() {
+                prop_assert!(line.starts_with(&format!("{name}:")), "{}", line);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Pieces that mean something to a YAML or JSON scanner.
+fn piece() -> impl Strategy<Value = String> {
+    let pieces = [
+        "---\n",
+        "...",
+        "- ",
+        ": ",
+        "? ",
+        "&a ",
+        "*a",
+        "!!int ",
+        "!x ",
+        "!<",
+        "|",
+        ">",
+        "|2-\n",
+        "'",
+        "\"",
+        "\\",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "#",
+        " #",
+        "\t",
+        "\n",
+        "\r",
+        "\r\n",
+        "  ",
+        "%YAML 1.1\n",
+        "%TAG ! a\n",
+        "<<: ",
+        "~",
+        "yes",
+        "0x",
+        "1e5",
+        "\u{feff}",
+        "\u{2028}",
+        "\u{85}",
+        "é",
+        "\u{1f600}",
+        "@",
+        "`",
+        "kind: ",
+        "items:\n",
+        "null",
+        "-1",
+    ];
+    prop_oneof![4 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), json in any::<bool>()) {
+        load(if json { "x.json" } else { "x.yaml" }, &bytes)?;
+    }
+
+    #[test]
+    fn no_sequence_of_tokens_makes_it_panic(pieces in prop::collection::vec(piece(), 0..60), json in any::<bool>()) {
+        load(if json { "x.json" } else { "x.yaml" }, pieces.concat().as_bytes())?;
+    }
+
+    #[test]
+    fn no_change_to_a_manifest_makes_it_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, piece()), 1..6)
+    ) {
+        let mut text = MANIFEST.to_owned();
+        for (at, cut, piece) in edits {
+            let mut from = at.index(text.len());
+            let mut to = (from + cut).min(text.len());
+            while !text.is_char_boundary(from) { from -= 1; }
+            while !text.is_char_boundary(to) { to += 1; }
+            text.replace_range(from..to, &piece);
+        }
+        load("x.yaml", text.as_bytes())?;
+    }
+}
+
+#[test]
+fn the_manifest_that_is_changed_is_good_itself() {
+    load_bytes([("x.yaml", MANIFEST.as_bytes())]).unwrap();
+}
