@@ -51,10 +51,11 @@ pub fn main() -> ExitCode {
 
 /// Whether the reader of our output went away, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain();
-    causes.any(|cause| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    error.chain().any(|cause| {
+        let written = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let serialised = cause.downcast_ref::<serde_json::Error>();
+        let kind = written.or_else(|| serialised.and_then(serde_json::Error::io_error_kind));
+        kind == Some(io::ErrorKind::BrokenPipe)
     })
 }
 

@@ -44,12 +44,15 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
         Output::Text => out.write_all(table(&questions, &answers).as_bytes())?,
     }
     out.flush()?;
-    let summary = Summary::of(&answers);
-    Ok(match summary {
+    Ok(outcome(Summary::of(&answers)))
+}
+
+fn outcome(summary: Summary) -> Outcome {
+    match summary {
         Summary { disagree: 1.., .. } => Outcome::Findings,
         Summary { unaskable: 1.., .. } => Outcome::Unaskable,
         _ => Outcome::Done,
-    })
+    }
 }
 
 fn write_lines(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
@@ -58,4 +61,22 @@ fn write_lines(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disagreement_is_a_finding_whatever_else_there_is() {
+        let summary = |disagree, unaskable| Summary {
+            allowed: 1,
+            denied: 1,
+            disagree,
+            unaskable,
+        };
+        assert_eq!(outcome(summary(0, 0)), Outcome::Done);
+        assert_eq!(outcome(summary(0, 1)), Outcome::Unaskable);
+        assert_eq!(outcome(summary(1, 1)), Outcome::Findings);
+    }
 }
