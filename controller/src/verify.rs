@@ -2,6 +2,7 @@
 //! and for each flow what a packet did beside what the specification says.
 
 mod edges;
+mod ends;
 mod full;
 mod plan;
 mod report;
@@ -24,7 +25,7 @@ use crate::flow::{Answer, Answered, Question};
 
 pub use full::every_pair;
 pub use report::{Summary, table};
-pub use sample::sample;
+pub use sample::{Sample, sample};
 
 /// Why a verification could not be carried out.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ use testbed::Network;
 fn found(case: &str, network: Network, broken: Compiler<'_>) {
     let manifests = std::fs::read_to_string(format!("{CASES}/{case}/cluster.yaml")).unwrap();
     let cluster = load(&manifests).unwrap();
-    let questions = sample(&cluster, NodeEgress::Allow);
+    let questions = sample(&cluster, NodeEgress::Allow).questions;
     let run = |compiler: Compiler<'_>| {
         let answers = verify(
             &cluster,

@@ -94,12 +94,9 @@ impl<'a> ClassPlan<'a> {
     /// The plan for a pod; none if nothing isolates it in this direction.
     fn of(cluster: &'a Cluster, pod: &Pod, direction: Direction) -> Option<Self> {
         let policies: Vec<_> = cluster
-            .policies
-            .values()
+            .policies_in(&pod.id.namespace)
             .filter(|policy| {
-                policy.id.namespace == pod.id.namespace
-                    && policy.rules(direction).is_some()
-                    && policy.selector.matches(&pod.labels)
+                policy.rules(direction).is_some() && policy.selector.matches(&pod.labels)
             })
             .collect();
         if policies.is_empty() {

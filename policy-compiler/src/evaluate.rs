@@ -187,8 +187,7 @@ fn decide(
         return Decision::because(Reason::ToItself);
     }
     let policies: Vec<_> = cluster
-        .policies
-        .values()
+        .policies_in(&subject.id.namespace)
         .filter(|policy| selects(policy, subject) && policy.rules(direction).is_some())
         .collect();
     if policies.is_empty() {

@@ -8,7 +8,7 @@ use testbed::ProbeOptions;
 use super::{Outcome, load, read_flows};
 use crate::cli::{Output, Verify};
 use crate::flow::Answer;
-use crate::verify::{Settings, Summary, compiled, every_pair, sample, table, verify};
+use crate::verify::{Sample, Settings, Summary, compiled, every_pair, sample, table, verify};
 
 pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
     // First of all: a process with threads cannot enter a user namespace.
@@ -22,7 +22,22 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
     let questions = match &arguments.flows {
         Some(path) => read_flows(path, &arguments.input)?,
         None if arguments.full => every_pair(&cluster),
-        None => sample(&cluster, settings.node_egress),
+        None => {
+            let Sample {
+                questions,
+                left_out,
+            } = sample(&cluster, settings.node_egress);
+            if let Some(first) = left_out.first() {
+                writeln!(
+                    io::stderr(),
+                    "note: no flow of the sample shows what {} of {} policies do, {first} among them: \
+                     name flows with --flows, or take every pair with --full",
+                    left_out.len(),
+                    cluster.policies.len()
+                )?;
+            }
+            questions
+        }
     };
     // Shown only on a terminal, by itself.
     let bar = ProgressBar::new(questions.len() as u64);

@@ -5,138 +5,72 @@ use std::net::IpAddr;
 
 use policy_compiler::evaluate::{Decision, NodeEgress, Reason, Verdict, evaluate};
 use policy_compiler::model::{
-    Cluster, Direction, Family, Labels, NamespacedName, NetworkPolicy, Owner, Peer, Peers, Pod,
+    Cluster, Direction, Family, Labels, NamespacedName, NetworkPolicy, Owner, PolicyId,
 };
 
 use super::edges::{self, Target};
-use crate::flow::{End, FamilyName, Question, resolve};
+use super::ends::{Ends, end};
+use crate::flow::{End, FamilyName, ProtocolName, Question, resolve};
 
-/// Pods of each kind that a policy is tried with.
-const PODS_OF_A_KIND: usize = 4;
+/// Flows of a sample at most, shared evenly among the policies: they take some seconds.
+const FLOWS: usize = 4000;
+
+/// Flows of a policy at least.
+const FLOWS_OF_A_POLICY: usize = 16;
+
+/// Flows that are looked at for each that is wanted, before the next policy's turn.
+const LOOKED_AT: usize = 64;
+
+/// Pods of a sample at most: each is a network namespace.
+const PODS: usize = 200;
+
+/// Flows that were chosen.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// The flows, numbered from 1.
+    pub questions: Vec<Question>,
+    /// Policies of which no flow shows anything: too many for one sample, or nothing that they could be tried with.
+    pub left_out: BTreeSet<PolicyId>,
+}
 
 /// Chooses flows that show each policy's allowed and denied side, at the edges of its rules. The choice depends on
 /// nothing but the cluster.
-pub fn sample(cluster: &Cluster, node_egress: NodeEgress) -> Vec<Question> {
+pub fn sample(cluster: &Cluster, node_egress: NodeEgress) -> Sample {
     let mut chosen = Chosen {
         cluster,
         node_egress,
         buckets: BTreeSet::new(),
         questions: BTreeMap::new(),
+        pods: BTreeSet::new(),
+        shown: BTreeSet::new(),
     };
+    let mut ends = Ends::of(cluster);
+    let share = (FLOWS / cluster.policies.len().max(1)).max(FLOWS_OF_A_POLICY);
     for policy in cluster.policies.values() {
-        let targets = edges::targets(cluster, edges::rules(policy));
-        let others = others(cluster, policy);
-        for subject in subjects(cluster, policy) {
-            for other in &others {
-                for target in &targets {
-                    chosen.consider(policy, &subject, other, *target);
-                    chosen.consider(policy, other, &subject, *target);
-                }
-            }
+        if chosen.questions.len() >= FLOWS {
+            break;
+        }
+        chosen.show(policy, &ends, share);
+        if chosen.pods.len() >= PODS {
+            ends.retain(&chosen.pods);
         }
     }
     if cluster.policies.is_empty() {
-        chosen.unpoliced();
+        chosen.unpoliced(&ends);
     }
-    chosen
-        .questions
-        .into_values()
-        .enumerate()
-        .map(|(index, mut question)| {
-            question.id = Some((index + 1).into());
-            question
-        })
-        .collect()
-}
-
-fn end(pod: &Pod) -> End {
-    End::Pod(pod.id.clone())
-}
-
-/// Pods that can be an end of a flow.
-fn reachable(cluster: &Cluster) -> impl Iterator<Item = &Pod> {
-    let has_address = |pod: &&Pod| pod.host_network || cluster.addresses_of(pod).next().is_some();
-    let pods = cluster.pods.values().filter(|pod| !pod.phase.is_terminal());
-    pods.filter(has_address)
-}
-
-/// Pods that the policy selects, on different nodes if possible, and one of its namespace that it does not.
-fn subjects(cluster: &Cluster, policy: &NetworkPolicy) -> Vec<End> {
-    let of_namespace = reachable(cluster).filter(|pod| pod.id.namespace == policy.id.namespace);
-    let (selected, others): (Vec<_>, Vec<_>) =
-        of_namespace.partition(|pod| policy.selector.matches(&pod.labels));
-    let mut subjects = spread(&selected);
-    subjects.extend(others.first().map(|pod| end(pod)));
-    subjects
-}
-
-/// At most [`PODS_OF_A_KIND`], with different labels and on different nodes if possible: selectors tell pods apart
-/// by labels, and rules are made per node.
-fn spread(pods: &[&Pod]) -> Vec<End> {
-    let mut labels = BTreeSet::new();
-    let mut nodes = BTreeSet::new();
-    let mut ranked = Vec::with_capacity(pods.len());
-    for pod in pods {
-        let (new_labels, new_node) = (labels.insert(&pod.labels), nodes.insert(&pod.node));
-        ranked.push((!new_labels, !new_node, &pod.id));
-    }
-    ranked.sort_unstable();
-    let chosen = ranked.into_iter().take(PODS_OF_A_KIND);
-    chosen.map(|(.., id)| End::Pod(id.clone())).collect()
-}
-
-/// Ends to try the policy with: pods that match each of its peers and pods that match none, in its namespace and
-/// in others, nodes, and addresses at the edges of its blocks.
-fn others(cluster: &Cluster, policy: &NetworkPolicy) -> BTreeSet<End> {
-    let mut others = BTreeSet::new();
-    let peers = edges::rules(policy).flat_map(|rule| match &rule.peers {
-        Peers::Any => &[],
-        Peers::Of(peers) => peers.as_slice(),
-    });
-    let mut matched: BTreeSet<&NamespacedName> = BTreeSet::new();
-    for peer in peers {
-        let matching: Vec<_> = reachable(cluster)
-            .filter(|pod| matches(cluster, peer, pod))
-            .collect();
-        matched.extend(matching.iter().map(|pod| &pod.id));
-        others.extend(spread(&matching));
-    }
-    let unmatched = reachable(cluster).filter(|pod| !matched.contains(&pod.id));
-    let (own, foreign): (Vec<_>, Vec<_>) =
-        unmatched.partition(|pod| pod.id.namespace == policy.id.namespace);
-    others.extend(spread(&own));
-    others.extend(spread(&foreign));
-    let nodes = cluster
-        .nodes
-        .values()
-        .filter(|node| !node.addresses.is_empty());
-    others.extend(
-        nodes
-            .take(PODS_OF_A_KIND)
-            .map(|node| End::Node(node.name.clone())),
-    );
-    others.extend(
-        edges::addresses(edges::rules(policy))
-            .into_iter()
-            .map(End::Ip),
-    );
-    others
-}
-
-/// Whether the peer might mean the pod; only to choose whom to ask about.
-fn matches(cluster: &Cluster, peer: &Peer, pod: &Pod) -> bool {
-    use policy_compiler::model::NamespaceScope;
-    match peer {
-        Peer::Block(block) => pod.addresses.iter().any(|address| block.contains(*address)),
-        Peer::Pods { namespaces, pods } => {
-            let in_scope = match namespaces {
-                NamespaceScope::Own(own) => *own == pod.id.namespace,
-                NamespaceScope::Matching(selector) => cluster
-                    .namespace_labels(&pod.id.namespace)
-                    .is_some_and(|labels| selector.matches(labels)),
-            };
-            in_scope && pods.matches(&pod.labels)
-        }
+    let numbered = chosen.questions.into_values().zip(1..);
+    let policies = cluster.policies.keys();
+    Sample {
+        questions: numbered
+            .map(|(question, number)| Question {
+                id: Some(u32::into(number)),
+                ..question
+            })
+            .collect(),
+        left_out: policies
+            .filter(|id| !chosen.shown.contains(id))
+            .cloned()
+            .collect(),
     }
 }
 
@@ -165,10 +99,39 @@ struct Chosen<'a> {
     node_egress: NodeEgress,
     buckets: BTreeSet<Bucket>,
     questions: BTreeMap<String, Question>,
+    pods: BTreeSet<NamespacedName>,
+    shown: BTreeSet<PolicyId>,
 }
 
 impl Chosen<'_> {
-    fn consider(&mut self, policy: &NetworkPolicy, from: &End, to: &End, target: Target) {
+    /// Adds at most `share` flows that the policy decides, half of them allowed if there are as many.
+    fn show(&mut self, policy: &NetworkPolicy, ends: &Ends<'_>, share: usize) {
+        let mut left = BTreeMap::from([(Verdict::Allow, share / 2), (Verdict::Deny, share / 2)]);
+        let targets = edges::targets(self.cluster, edges::rules(policy));
+        let others = ends.others(policy);
+        let mut looks = share * LOOKED_AT;
+        for subject in ends.subjects(policy) {
+            for other in &others {
+                for target in &targets {
+                    if looks == 0 || left.values().all(|left| *left == 0) {
+                        return;
+                    }
+                    looks -= 1;
+                    self.consider(policy, &subject, other, *target, &mut left);
+                    self.consider(policy, other, &subject, *target, &mut left);
+                }
+            }
+        }
+    }
+
+    fn consider(
+        &mut self,
+        policy: &NetworkPolicy,
+        from: &End,
+        to: &End,
+        target: Target,
+        left: &mut BTreeMap<Verdict, usize>,
+    ) {
         for family in [FamilyName::Ipv4, FamilyName::Ipv6] {
             let (protocol, port) = edges::port(target);
             let question = Question {
@@ -183,6 +146,9 @@ impl Chosen<'_> {
                 continue;
             };
             let evaluation = evaluate(self.cluster, asked.connection, self.node_egress);
+            let Some(left) = left.get_mut(&evaluation.verdict).filter(|left| **left > 0) else {
+                continue;
+            };
             let mut wanted = false;
             for (direction, decision, other) in [
                 (
@@ -217,6 +183,13 @@ impl Chosen<'_> {
                 ));
             }
             if wanted {
+                *left -= 1;
+                let decisions = [&evaluation.egress, &evaluation.ingress];
+                self.shown.extend(
+                    decisions
+                        .into_iter()
+                        .flat_map(|d| d.policies.iter().cloned()),
+                );
                 self.add(question);
             }
         }
@@ -233,15 +206,20 @@ impl Chosen<'_> {
         } = &question;
         let port = port.as_ref().map(ToString::to_string);
         let key = format!("{from} {to} {protocol} {port:?} {family:?}");
+        for end in [from, to] {
+            if let End::Pod(id) = end {
+                self.pods.insert(id.clone());
+            }
+        }
         self.questions.insert(key, question);
     }
 
     /// Without policies everything passes: a few pairs show it.
-    fn unpoliced(&mut self) {
-        let pods: Vec<_> = reachable(self.cluster).take(4).map(end).collect();
+    fn unpoliced(&mut self, ends: &Ends<'_>) {
+        let pods: Vec<_> = ends.all().take(4).map(end).collect();
         for from in &pods {
             for to in pods.iter().filter(|to| *to != from) {
-                let (protocol, port) = edges::port((crate::flow::ProtocolName::Tcp, Some(80)));
+                let (protocol, port) = edges::port((ProtocolName::Tcp, Some(80)));
                 let (from, to) = (from.clone(), to.clone());
                 self.add(Question {
                     id: None,

@@ -82,6 +82,14 @@ impl Cluster {
         addresses.into_iter()
     }
 
+    /// The policies of a namespace, in order.
+    pub fn policies_in(&self, namespace: &str) -> impl Iterator<Item = &NetworkPolicy> + use<'_> {
+        let namespace = namespace.to_owned();
+        let from = NamespacedName::new(namespace.clone(), "");
+        let policies = self.policies.range(from..).map(|(_, policy)| policy);
+        policies.take_while(move |policy| policy.id.namespace == namespace)
+    }
+
     /// The labels of a namespace, if it is known.
     pub fn namespace_labels(&self, name: &str) -> Option<&Labels> {
         self.namespaces.get(name).map(|namespace| &namespace.labels)
