@@ -31,9 +31,8 @@ impl Default for Namer {
 }
 
 impl Namer {
-    /// A namer with a shorter digest, to provoke collisions.
-    #[cfg(test)]
-    pub(crate) fn with_digest_length(digest_length: usize) -> Self {
+    /// A namer with a shorter digest, to provoke collisions in tests; at most 64 digits.
+    pub fn with_digest_length(digest_length: usize) -> Self {
         Self { digest_length }
     }
 
@@ -69,7 +68,11 @@ impl Namer {
 
     fn short(&self, readable: &str, identity: &str) -> String {
         let digest = digest(identity);
-        format!("{}_{}", slug(readable), &digest[..self.digest_length])
+        format!(
+            "{}_{}",
+            slug(readable),
+            &digest[..self.digest_length.min(digest.len())]
+        )
     }
 }
 

@@ -6,10 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use policy_compiler::compile::compile_with;
 use policy_compiler::evaluate::{Connection, NodeEgress, Verdict, evaluate};
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::model::{Cluster, Owner};
-use policy_compiler::name::COMMENT_LENGTH;
+use policy_compiler::name::{COMMENT_LENGTH, Namer};
 use policy_compiler::render;
 use policy_compiler::ruleset::{Operand, Ruleset, Statement, Verdict as RuleVerdict};
 use proptest::prelude::*;
@@ -41,6 +42,20 @@ proptest! {
                 .unwrap_or(Verdict::Allow);
             let evaluated = evaluate(&cluster, connection, NodeEgress::Allow);
             prop_assert_eq!(compiled, evaluated.verdict, "{:?}: {:#?}", connection, evaluated);
+        }
+    }
+
+    #[test]
+    fn colliding_names_never_merge_two_objects(cluster in support::cluster()) {
+        for (node, ir) in support::compile_all(&cluster) {
+            let colliding = compile_with(&cluster, node, Namer::with_digest_length(0));
+            prop_assert_eq!(colliding.classes.len(), ir.classes.len());
+            prop_assert_eq!(colliding.peers.len(), ir.peers.len());
+            prop_assert_eq!(colliding.named_ports.len(), ir.named_ports.len());
+            check_references(&lower(&colliding, &Options::default()))?;
+            for connection in support::connections() {
+                prop_assert_eq!(colliding.judge(connection), ir.judge(connection));
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use policy_compiler::model::{
-    AddressRanges, Cidr, Cluster, Direction, NetworkPolicy, Peer, Peers, PolicyPort, PortMatch,
-    Ports, Rule,
+    AddressRanges, Cidr, Direction, NetworkPolicy, Peer, Peers, Pod, PolicyPort, PortMatch, Ports,
+    Rule,
 };
 
 use crate::flow::{Port, ProtocolName};
@@ -26,9 +26,10 @@ pub(super) fn rules(policy: &NetworkPolicy) -> impl Iterator<Item = &Rule> {
 /// The first and last port of each entry, the ports beside them, the numbers behind names, other protocols with
 /// the same numbers, and ICMP.
 pub(super) fn targets<'a>(
-    cluster: &Cluster,
+    pods: impl Iterator<Item = &'a Pod>,
     rules: impl IntoIterator<Item = &'a Rule>,
 ) -> BTreeSet<Target> {
+    let pods: Vec<_> = pods.collect();
     let mut targets = BTreeSet::from([(ProtocolName::Icmp, None)]);
     let mut add = |protocol, port: u16| {
         if port > 0 {
@@ -51,9 +52,8 @@ pub(super) fn targets<'a>(
                     range.last(),
                     range.last().saturating_add(1),
                 ],
-                PortMatch::Named(name) => cluster
-                    .pods
-                    .values()
+                PortMatch::Named(name) => pods
+                    .iter()
                     .flat_map(|pod| pod.numbers_of(name, entry.protocol))
                     .flat_map(|number| [number, number.saturating_add(1)])
                     .collect(),

@@ -12,6 +12,9 @@ use crate::flow::End;
 /// Pods of each kind that a policy is tried with.
 const PODS_OF_A_KIND: usize = 4;
 
+/// Pods that are looked at to find different ones.
+const LOOKED_AT: usize = 256;
+
 /// Nodes that a policy is tried with.
 const NODES: usize = 2;
 
@@ -73,15 +76,17 @@ impl<'a> Ends<'a> {
         });
         let mut matched: BTreeSet<&NamespacedName> = BTreeSet::new();
         for peer in peers {
-            let matching: Vec<_> = self.all().filter(|pod| self.matches(peer, pod)).collect();
+            let matching = self.all().filter(|pod| self.matches(peer, pod));
+            let matching: Vec<_> = matching.take(LOOKED_AT).collect();
             matched.extend(matching.iter().map(|pod| &pod.id));
             others.extend(spread(&matching));
         }
-        let unmatched = self.all().filter(|pod| !matched.contains(&pod.id));
-        let (own, foreign): (Vec<_>, Vec<_>) =
-            unmatched.partition(|pod| pod.id.namespace == policy.id.namespace);
-        others.extend(spread(&own));
-        others.extend(spread(&foreign));
+        let is_own = |pod: &&Pod| pod.id.namespace == policy.id.namespace;
+        let unmatched = |pod: &&Pod| !matched.contains(&pod.id);
+        let own = self.all().filter(is_own).filter(unmatched);
+        others.extend(spread(&own.take(LOOKED_AT).collect::<Vec<_>>()));
+        let foreign = self.all().filter(|pod| !is_own(pod)).filter(unmatched);
+        others.extend(spread(&foreign.take(LOOKED_AT).collect::<Vec<_>>()));
         let nodes = self
             .cluster
             .nodes

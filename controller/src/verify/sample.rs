@@ -107,10 +107,14 @@ impl Chosen<'_> {
     /// Adds at most `share` flows that the policy decides, half of them allowed if there are as many.
     fn show(&mut self, policy: &NetworkPolicy, ends: &Ends<'_>, share: usize) {
         let mut left = BTreeMap::from([(Verdict::Allow, share / 2), (Verdict::Deny, share / 2)]);
-        let targets = edges::targets(self.cluster, edges::rules(policy));
+        let subjects = ends.subjects(policy);
+        if subjects.is_empty() {
+            return;
+        }
+        let targets = edges::targets(ends.all(), edges::rules(policy));
         let others = ends.others(policy);
         let mut looks = share * LOOKED_AT;
-        for subject in ends.subjects(policy) {
+        for subject in subjects {
             for other in &others {
                 for target in &targets {
                     if looks == 0 || left.values().all(|left| *left == 0) {
