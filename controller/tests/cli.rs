@@ -3,18 +3,25 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
 
 fn picket(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_picket"))
-        .args(arguments)
+    with_input(
+        Command::new(env!("CARGO_BIN_EXE_picket")).args(arguments),
+        stdin,
+    )
+}
+
+fn with_input(command: &mut Command, stdin: &str) -> Output {
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     // A program that refuses its arguments does not read.
     let _ = input.write_all(stdin.as_bytes());
@@ -199,6 +206,35 @@ fn the_bundled_example_is_verified() {
             "{policy} is not in\n{table}"
         );
     }
+}
+
+#[test]
+fn verify_needs_no_root() {
+    // The program where anyone can run it, as a user without any right.
+    let folder = std::env::temp_dir().join(format!("picket-cli-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("picket");
+    std::fs::copy(env!("CARGO_BIN_EXE_picket"), &program).unwrap();
+    let workloads = std::fs::read_to_string(format!("{SHOP}/workloads.yaml")).unwrap();
+    let policies = std::fs::read_to_string(format!("{SHOP}/policies.yaml")).unwrap();
+
+    let mut command = Command::new(&program);
+    command
+        .args(["verify", "-f", "-", "-o", "text"])
+        .current_dir("/");
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        command.uid(65534).gid(65534);
+    }
+    let output = with_input(&mut command, &format!("{workloads}---\n{policies}"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    exits(&output, 0);
+    assert!(
+        text(&output.stdout).trim_end().ends_with(", 0 disagree"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
