@@ -103,19 +103,24 @@ fn drop_rest(why: &str) -> Rule {
     Rule::verdict([], Verdict::Drop).counted().comment(why)
 }
 
-/// Untagged IPv4, IPv6 and ARP, from the port's own addresses.
-fn from_pod() -> Vec<Rule> {
-    // ether type != { ip, ip6, arp } counter drop
+/// `ether type != { ip, ip6, arp } counter drop`: first where it stands, as the address of a packet is found in a
+/// tagged frame too.
+fn tagged_or_other() -> Rule {
     let known = ["ip", "ip6", "arp"].map(Value::Symbol);
     let other = Match::is(Field::EtherType, known).negated();
     let other = Rule::verdict([other], Verdict::Drop).counted();
+    other.comment("neither IP nor ARP, or tagged")
+}
+
+/// Untagged IPv4, IPv6 and ARP, from the port's own addresses.
+fn from_pod() -> Vec<Rule> {
     // arp saddr ip 0.0.0.0 accept: a probe for a duplicate (RFC 5227) claims nothing.
     let probe = Match::is(
         Field::ArpSource,
         [Value::Address(std::net::Ipv4Addr::UNSPECIFIED.into())],
     );
     let mut rules = vec![
-        other.comment("neither IP nor ARP, or tagged"),
+        tagged_or_other(),
         pair(Field::Ipv4Source, Family::Ipv4),
         pair(Field::ArpSource, Family::Ipv4),
         Rule::verdict([probe], Verdict::Accept).comment("ARP probe"),
@@ -142,7 +147,8 @@ fn from_isolated() -> Vec<Rule> {
     ]
 }
 
-/// Only what names an address of the pod, and what makes the pod reachable.
+/// Only what names an address of the pod, and what makes the pod reachable. Not all of it has been through
+/// [`from_pod`]: a bridge may have ports that are not known.
 fn to_isolated() -> Vec<Rule> {
     let arp = Match::is(Field::EtherType, [Value::Symbol("arp")]);
     let to = |address, set: &str| {
@@ -151,6 +157,7 @@ fn to_isolated() -> Vec<Rule> {
         Rule::verdict([own], Verdict::Accept)
     };
     vec![
+        tagged_or_other(),
         Rule::verdict([arp], Verdict::Accept).comment("ARP"),
         neighbour_discovery(),
         listener_discovery(),
