@@ -16,6 +16,7 @@ mod sets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+pub use class::Merging;
 pub use interface::{InterfaceName, InterfaceNameError};
 
 use crate::evaluate::NodeEgress;
@@ -34,6 +35,8 @@ pub struct Options {
     pub bridges: Bridges,
     /// The interfaces of pods on the host, by pod. Where one is not known, its pod can forge its source.
     pub attachments: BTreeMap<String, Attachment>,
+    /// When the rules of a class merge into sets.
+    pub merging: Merging,
 }
 
 /// One bit of the connection mark.
@@ -86,10 +89,10 @@ pub fn lower(ir: &NodeIr, options: &Options) -> Ruleset {
         maps: BTreeMap::new(),
         chains: Vec::new(),
     };
-    sets::add(&mut inet, ir);
     base::add(&mut inet, ir, options);
     guards::add(&mut inet, ir, options);
-    class::add(&mut inet, ir);
+    class::add(&mut inet, ir, options.merging);
+    sets::add(&mut inet, ir);
     let mut tables = vec![inet];
     tables.extend(bridge::table(ir, options));
     Ruleset { tables }

@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/simulate.rs"]
+mod simulate;
 mod support;
 
 use std::collections::BTreeSet;
 
 use policy_compiler::compile::compile_with;
 use policy_compiler::evaluate::{Connection, NodeEgress, Verdict, evaluate};
-use policy_compiler::lower::{Options, lower};
-use policy_compiler::model::{Cluster, Owner};
+use policy_compiler::lower::{Merging, Options, lower};
+use policy_compiler::model::{Cluster, Family, Owner};
 use policy_compiler::name::{COMMENT_LENGTH, Namer};
 use policy_compiler::render;
-use policy_compiler::ruleset::{Operand, Ruleset, Statement, Verdict as RuleVerdict};
+use policy_compiler::ruleset::{
+    KeyType, Operand, Ruleset, Statement, Value, Verdict as RuleVerdict,
+};
 use proptest::prelude::*;
 
 /// What the nodes' rules let pass together. A node does not judge what it sends or receives itself.
@@ -60,15 +64,107 @@ proptest! {
     }
 
     #[test]
-    fn every_ruleset_is_closed_and_renders_the_same_twice(cluster in support::cluster()) {
+    fn what_the_kernel_is_told_is_what_the_rules_say(
+        cluster in prop_oneof![support::cluster(), support::crowded_cluster()],
+        merging in merging(),
+    ) {
+        let options = Options { merging, ..Options::default() };
         for ir in support::compile_all(&cluster).values() {
-            let ruleset = lower(ir, &Options::default());
+            let ruleset = lower(ir, &options);
+            for connection in support::connections() {
+                let told = simulate::judge(&ruleset, connection);
+                prop_assert_eq!(told, ir.judge(connection), "{:?}: {}", connection, render::text(&ruleset));
+            }
+        }
+    }
+
+    #[test]
+    fn every_ruleset_is_closed_and_renders_the_same_twice(
+        cluster in prop_oneof![support::cluster(), support::crowded_cluster()],
+        merging in merging(),
+    ) {
+        let options = Options { merging, ..Options::default() };
+        for ir in support::compile_all(&cluster).values() {
+            let ruleset = lower(ir, &options);
             check_references(&ruleset)?;
-            let again = lower(&policy_compiler::compile::compile(&cluster, &ir.node), &Options::default());
+            check_sets(&ruleset)?;
+            let again = lower(&policy_compiler::compile::compile(&cluster, &ir.node), &options);
             prop_assert_eq!(render::text(&ruleset), render::text(&again));
             prop_assert_eq!(render::json(&ruleset).unwrap(), render::json(&again).unwrap());
         }
     }
+}
+
+/// From never to always, and from nothing to everything within bounds.
+fn merging() -> impl Strategy<Value = Merging> {
+    let above = prop_oneof![3 => Just(0), 1 => Just(3), 1 => Just(usize::MAX)];
+    let elements_per_rule = prop_oneof![0..8usize, Just(1000)];
+    let ranges = prop_oneof![0..40usize, Just(1000)];
+    (above, elements_per_rule, ranges).prop_map(|(above, elements_per_rule, ranges)| Merging {
+        above,
+        elements_per_rule,
+        ranges,
+    })
+}
+
+/// Sets hold what the kernel accepts: ranges only where there may be some, and no two elements overlap.
+fn check_sets(ruleset: &Ruleset) -> Result<(), TestCaseError> {
+    for (name, set) in ruleset.tables.iter().flat_map(|table| &table.sets) {
+        prop_assert!(set.comment.len() <= COMMENT_LENGTH);
+        for element in &set.elements {
+            prop_assert_eq!(element.len(), set.key.len());
+            let mut parts = set.key.iter().zip(element);
+            prop_assert!(
+                parts.all(|(kind, value)| is_of(*kind, value)),
+                "{name}: {element:?}"
+            );
+            let mut others = set.elements.iter().filter(|other| *other != element);
+            prop_assert!(
+                !others.any(|other| overlap(element, other)),
+                "{name}: {element:?}"
+            );
+            let mut ranges = element.iter().filter(|value| match value {
+                Value::Addresses(_) => true,
+                Value::Ports(ports) => ports.first() != ports.last(),
+                _ => false,
+            });
+            prop_assert!(
+                set.interval || ranges.next().is_none(),
+                "{name}: {element:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_of(kind: KeyType, value: &Value) -> bool {
+    let address = match value {
+        Value::Address(address) => Some(*address),
+        Value::Addresses(range) => Some(range.first()),
+        _ => None,
+    };
+    match kind {
+        KeyType::Ipv4Address => address.is_some_and(|address| address.is_ipv4()),
+        KeyType::Ipv6Address => address.is_some_and(|address| address.is_ipv6()),
+        KeyType::Protocol => matches!(value, Value::Protocol(_)),
+        KeyType::Port => matches!(value, Value::Ports(_)),
+        KeyType::Interface => matches!(value, Value::Interface(_)),
+    }
+}
+
+fn overlap(one: &[Value], other: &[Value]) -> bool {
+    let mut parts = one.iter().zip(other);
+    parts.all(|(one, other)| match (one, other) {
+        (Value::Addresses(one), Value::Addresses(other)) => {
+            Family::of(one.first()) == Family::of(other.first())
+                && one.first() <= other.last()
+                && other.first() <= one.last()
+        }
+        (Value::Ports(one), Value::Ports(other)) => {
+            one.first() <= other.last() && other.first() <= one.last()
+        }
+        _ => one == other,
+    })
 }
 
 /// Every name that is used is defined once, every comment fits, and every class chain ends in a verdict.

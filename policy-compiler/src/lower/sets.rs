@@ -1,12 +1,13 @@
 //! Sets and verdict maps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::{class_chain, digit, of_family, peer_set, port_set};
-use crate::ir::{NodeIr, PeerMatch, PeerMembers};
-use crate::model::{Direction, Family, PortRange};
+use crate::ir::{NodeIr, PeerMembers};
+use crate::model::{Direction, Family, PortRange, Protocol};
 use crate::name::comment;
-use crate::ruleset::{KeyType, MapElement, Set, Table, Value, Verdict, VerdictMap};
+use crate::ruleset::{KeyType, MapElement, Operand, Set, Table, Value, Verdict, VerdictMap};
 
 pub(super) fn add(table: &mut Table, ir: &NodeIr) {
     for family in Family::ALL {
@@ -15,7 +16,7 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr) {
     }
 }
 
-fn address_type(family: Family) -> KeyType {
+pub(super) fn address_type(family: Family) -> KeyType {
     match family {
         Family::Ipv4 => KeyType::Ipv4Address,
         Family::Ipv6 => KeyType::Ipv6Address,
@@ -83,14 +84,14 @@ fn add_local(table: &mut Table, ir: &NodeIr, family: Family) {
     }
 }
 
-/// The peers that classes of this family name.
+/// The peers of which rules name the set.
 fn add_peers(table: &mut Table, ir: &NodeIr, family: Family) {
     let kind = address_type(family);
-    let named: BTreeSet<_> = super::class::rules_of_family(ir, family)
-        .map(|rule| &rule.matches.peer)
-        .collect();
+    let named = named_sets(table);
+    let mut sets = BTreeMap::new();
     for (name, peer) in &ir.peers {
-        if !named.contains(&PeerMatch::Set(name.clone())) {
+        let name = peer_set(family, name);
+        if !named.contains(name.as_str()) {
             continue;
         }
         let elements = match &peer.members {
@@ -108,29 +109,45 @@ fn add_peers(table: &mut Table, ir: &NodeIr, family: Family) {
             comment: comment(&peer.peer),
             elements,
         };
-        table.sets.insert(peer_set(family, name), set);
+        sets.insert(name, set);
     }
     for (name, ports) in &ir.named_ports {
-        if !named.contains(&PeerMatch::NamedPorts(name.clone())) {
+        let name = port_set(family, name);
+        if !named.contains(name.as_str()) {
             continue;
         }
         let members = ports.members.iter();
-        let elements = members
-            .filter(|(address, ..)| Family::of(*address) == family)
-            .map(|(address, protocol, port)| {
-                vec![
-                    Value::Address(*address),
-                    Value::Protocol(*protocol),
-                    Value::Ports(PortRange::single(*port)),
-                ]
-            })
-            .collect();
         let set = Set {
             key: vec![kind, KeyType::Protocol, KeyType::Port],
             interval: false,
             comment: comment(&ports.peer),
-            elements,
+            elements: members
+                .filter(|(address, ..)| Family::of(*address) == family)
+                .map(|(address, protocol, port)| named_port(*address, *protocol, *port))
+                .collect(),
         };
-        table.sets.insert(port_set(family, name), set);
+        sets.insert(name, set);
     }
+    table.sets.extend(sets);
+}
+
+/// `10.0.0.1 . tcp . 80`
+pub(super) fn named_port(address: IpAddr, protocol: Protocol, port: u16) -> Vec<Value> {
+    vec![
+        Value::Address(address),
+        Value::Protocol(protocol),
+        Value::Ports(PortRange::single(port)),
+    ]
+}
+
+/// The sets that rules look into.
+fn named_sets(table: &Table) -> BTreeSet<&str> {
+    let rules = table.chains.iter().flat_map(|chain| &chain.rules);
+    let operands = rules.flat_map(|rule| &rule.matches).map(|m| &m.operand);
+    operands
+        .filter_map(|operand| match operand {
+            Operand::Set(name) => Some(name.as_str()),
+            Operand::Values(_) => None,
+        })
+        .collect()
 }

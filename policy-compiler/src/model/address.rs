@@ -279,6 +279,16 @@ impl AddressRange {
         self.family.address(self.last)
     }
 
+    /// The addresses that are in both.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (self.family == other.family && first <= last).then_some(Self {
+            family: self.family,
+            first,
+            last,
+        })
+    }
+
     /// The network with exactly these addresses, if there is one.
     pub fn as_cidr(&self) -> Option<Cidr> {
         let size_minus_one = self.last - self.first;
@@ -318,21 +328,7 @@ pub struct AddressRanges(Vec<AddressRange>);
 impl AddressRanges {
     /// The union of the networks.
     pub fn union<'a>(networks: impl IntoIterator<Item = &'a Cidr>) -> Self {
-        let mut ranges: Vec<_> = networks.into_iter().map(Cidr::range).collect();
-        ranges.sort_unstable();
-        let mut merged: Vec<AddressRange> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match merged.last_mut() {
-                Some(previous)
-                    if previous.family == range.family
-                        && range.first <= previous.last.saturating_add(1) =>
-                {
-                    previous.last = previous.last.max(range.last);
-                }
-                _ => merged.push(range),
-            }
-        }
-        Self(merged)
+        networks.into_iter().map(Cidr::range).collect()
     }
 
     /// These addresses without the others, exactly.
@@ -383,6 +379,27 @@ impl AddressRanges {
     /// Whether no address is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl FromIterator<AddressRange> for AddressRanges {
+    /// The union of the ranges.
+    fn from_iter<I: IntoIterator<Item = AddressRange>>(ranges: I) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(previous)
+                    if previous.family == range.family
+                        && range.first <= previous.last.saturating_add(1) =>
+                {
+                    previous.last = previous.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
     }
 }
 

@@ -171,9 +171,38 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
 
 /// A cluster of at most 8 pods on 2 nodes, with at most 5 policies.
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
+    let policies = (0..=5usize).prop_flat_map(|count| (0..count).map(policy).collect::<Vec<_>>());
+    cluster_with(policies)
+}
+
+/// A cluster whose classes have many rules: up to 20 for each direction of a whole namespace. Few are for every
+/// peer, since those hide the others.
+#[allow(dead_code, reason = "not every test is about many rules")]
+pub(crate) fn crowded_cluster() -> impl Strategy<Value = Cluster> {
+    let some_peers = |rule: &Rule| matches!(rule.peers, Peers::Of(_));
+    let rule = || rule(NAMESPACES[0].to_owned());
+    let rules = move || {
+        let rules = (vec(rule(), 5..=20), option::weighted(0.2, rule()));
+        rules.prop_map(move |(mut rules, any)| {
+            rules.retain(some_peers);
+            rules.extend(any);
+            Some(rules)
+        })
+    };
+    let policy = (rules(), rules()).prop_map(|(ingress, egress)| NetworkPolicy {
+        id: NamespacedName::new(NAMESPACES[0], "p0"),
+        selector: LabelSelector::default(),
+        ingress,
+        egress,
+    });
+    cluster_with(policy.prop_map(|policy| vec![policy]))
+}
+
+fn cluster_with(
+    policies: impl Strategy<Value = Vec<NetworkPolicy>>,
+) -> impl Strategy<Value = Cluster> {
     let namespaces = vec(option::weighted(0.9, labels()), NAMESPACES.len());
     let pods: Vec<_> = (0..8).map(pod).collect();
-    let policies = (0..=5usize).prop_flat_map(|count| (0..count).map(policy).collect::<Vec<_>>());
     (namespaces, pods, policies).prop_map(|(namespaces, pods, policies)| {
         let namespaces = NAMESPACES
             .iter()
