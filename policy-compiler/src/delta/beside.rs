@@ -1,0 +1,154 @@
+//! Any change at all: the new beside the old.
+//!
+//! The kernel accepts a packet only if every base chain of the hook does. So the old base chains, copied under
+//! temporary names, stay while the new ones are added: together they are the meet of both rulesets, whatever the
+//! two have in common. Sets that do not change are shared, all else is there twice for a moment.
+
+use std::collections::BTreeMap;
+
+use super::objects::Objects;
+use super::temporary::Names;
+use super::{Step, TableSteps};
+use crate::ruleset::{Chain, Operand, Rule, Statement, Table, Verdict};
+
+/// The steps from one table to the other.
+pub(super) fn steps(from: &Table, to: &Table, mut names: Names) -> TableSteps {
+    let shared = |name: &String| from.sets.get(name) == to.sets.get(name);
+    let copy = Renaming::of(from, shared, &mut names).copy(from);
+    let (mut from, mut to) = (from.clone(), to.clone());
+    to.sets
+        .retain(|name, _| !from.sets.contains_key(name) || !copy.shares(name));
+    from.sets.retain(|name, _| !copy.shares(name));
+
+    let mut steps = TableSteps::default();
+    add(&mut steps, Step::Copy, Step::CopyBase, &copy.table);
+    delete(&mut steps, Step::Vacate, Step::Free, &from);
+    add(&mut steps, Step::Create, Step::Tighten, &to);
+    delete(&mut steps, Step::Loosen, Step::Delete, &copy.table);
+    steps
+}
+
+/// Everything that base chains ask, then the base chains.
+pub(super) fn add(steps: &mut TableSteps, others: Step, base: Step, table: &Table) {
+    let [first, last] = parts(table);
+    last.add(steps, others);
+    first.add(steps, base);
+}
+
+/// The base chains, then everything that they asked.
+pub(super) fn delete(steps: &mut TableSteps, base: Step, others: Step, table: &Table) {
+    let [first, last] = parts(table);
+    first.delete(steps, base);
+    last.delete(steps, others);
+}
+
+/// Base chains, and everything else.
+fn parts(table: &Table) -> [Objects<'_>; 2] {
+    let (base, chains) = table.chains.iter().partition(|chain| chain.base.is_some());
+    let base = Objects {
+        chains: base,
+        ..Objects::default()
+    };
+    let sets = table.sets.iter().map(|(name, set)| (name.as_str(), set));
+    let maps = table.maps.iter().map(|(name, map)| (name.as_str(), map));
+    let others = Objects {
+        sets: sets.collect(),
+        maps: maps.collect(),
+        chains,
+    };
+    [base, others]
+}
+
+/// Temporary names for a table's objects.
+struct Renaming {
+    sets: BTreeMap<String, String>,
+    maps: BTreeMap<String, String>,
+    chains: BTreeMap<String, String>,
+}
+
+/// A table under temporary names, without the sets that it shares.
+struct Copy {
+    table: Table,
+    renaming: Renaming,
+}
+
+impl Copy {
+    fn shares(&self, set: &str) -> bool {
+        !self.renaming.sets.contains_key(set)
+    }
+}
+
+impl Renaming {
+    fn of(table: &Table, shared: impl Fn(&String) -> bool, names: &mut Names) -> Self {
+        let mut rename = |name: &String| (name.clone(), names.next());
+        Self {
+            sets: table
+                .sets
+                .keys()
+                .filter(|name| !shared(name))
+                .map(&mut rename)
+                .collect(),
+            maps: table.maps.keys().map(&mut rename).collect(),
+            chains: table
+                .chains
+                .iter()
+                .map(|chain| rename(&chain.name))
+                .collect(),
+        }
+    }
+
+    fn copy(self, table: &Table) -> Copy {
+        let sets = table.sets.iter();
+        let sets = sets.filter_map(|(name, set)| Some((self.sets.get(name)?.clone(), set.clone())));
+        let maps = table.maps.iter().map(|(name, map)| {
+            let mut map = map.clone();
+            for element in map.elements.values_mut() {
+                element.verdict = self.verdict(&element.verdict);
+            }
+            (new_name(&self.maps, name), map)
+        });
+        let chains = table.chains.iter().map(|chain| Chain {
+            name: new_name(&self.chains, &chain.name),
+            base: chain.base,
+            rules: chain.rules.iter().map(|rule| self.rule(rule)).collect(),
+        });
+        let table = Table {
+            family: table.family,
+            sets: sets.collect(),
+            maps: maps.collect(),
+            chains: chains.collect(),
+        };
+        Copy {
+            table,
+            renaming: self,
+        }
+    }
+
+    fn rule(&self, rule: &Rule) -> Rule {
+        let mut rule = rule.clone();
+        for matches in &mut rule.matches {
+            if let Operand::Set(set) = &mut matches.operand {
+                *set = new_name(&self.sets, set);
+            }
+        }
+        match &mut rule.statement {
+            Statement::Verdict(verdict) => *verdict = self.verdict(verdict),
+            Statement::Lookup { map, .. } => *map = new_name(&self.maps, map),
+        }
+        rule
+    }
+
+    fn verdict(&self, verdict: &Verdict) -> Verdict {
+        match verdict {
+            Verdict::Jump(chain) => Verdict::Jump(new_name(&self.chains, chain)),
+            Verdict::Goto(chain) => Verdict::Goto(new_name(&self.chains, chain)),
+            other => other.clone(),
+        }
+    }
+}
+
+fn new_name(names: &BTreeMap<String, String>, name: &str) -> String {
+    names
+        .get(name)
+        .map_or_else(|| name.to_owned(), Clone::clone)
+}

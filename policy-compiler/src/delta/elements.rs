@@ -1,0 +1,132 @@
+//! What sets gain and lose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Key;
+use crate::model::PortRange;
+use crate::ruleset::{Field, Set, Table, Value};
+
+/// Pairs of elements beyond which two sets are taken to have something in common without looking.
+const PAIRS: usize = 1_000_000;
+
+/// A set that is in both tables and not the same.
+pub(super) struct SetChange<'a> {
+    pub(super) from: &'a Set,
+    pub(super) to: &'a Set,
+    /// Elements that go. Of a set of ranges, part of one may come back with another.
+    pub(super) gone: BTreeSet<Key>,
+    /// Elements that come.
+    pub(super) new: BTreeSet<Key>,
+    /// Whether it is another set under the same name: its type or comment is not the same.
+    pub(super) replaced: bool,
+}
+
+impl<'a> SetChange<'a> {
+    fn new(from: &'a Set, to: &'a Set) -> Self {
+        let replaced =
+            (&from.key, from.interval, &from.comment) != (&to.key, to.interval, &to.comment);
+        let minus = |one: &Set, other: &Set| match replaced {
+            true => one.elements.clone(),
+            false => one.elements.difference(&other.elements).cloned().collect(),
+        };
+        Self {
+            from,
+            to,
+            gone: minus(from, to),
+            new: minus(to, from),
+            replaced,
+        }
+    }
+
+    /// Whether it may lose keys.
+    pub(super) fn loses(&self) -> bool {
+        self.replaced || !self.gone.is_empty()
+    }
+
+    /// Whether it may gain keys.
+    pub(super) fn gains(&self) -> bool {
+        self.replaced || !self.new.is_empty()
+    }
+
+    /// What the keys that go and those that come have in common: parts of ranges.
+    pub(super) fn kept(&self) -> BTreeSet<Key> {
+        if !self.from.interval {
+            return BTreeSet::new();
+        }
+        let pairs = self
+            .gone
+            .iter()
+            .flat_map(|gone| self.new.iter().map(move |new| (gone, new)));
+        pairs
+            .filter_map(|(gone, new)| intersection(gone, new))
+            .collect()
+    }
+}
+
+/// The sets that are in both tables and differ, by name.
+pub(super) fn changes<'a>(from: &'a Table, to: &'a Table) -> BTreeMap<&'a str, SetChange<'a>> {
+    let both = from
+        .sets
+        .iter()
+        .filter_map(|(name, set)| Some((name.as_str(), set, to.sets.get(name)?)));
+    both.filter(|(_, from, to)| from != to)
+        .map(|(name, from, to)| (name, SetChange::new(from, to)))
+        .collect()
+}
+
+/// The keys that are in both elements.
+fn intersection(one: &Key, other: &Key) -> Option<Key> {
+    let parts = one.iter().zip(other);
+    parts.map(|(one, other)| common(one, other)).collect()
+}
+
+fn common(one: &Value, other: &Value) -> Option<Value> {
+    match (one, other) {
+        (Value::Addresses(one), Value::Addresses(other)) => {
+            one.intersection(other).map(Value::Addresses)
+        }
+        (Value::Ports(one), Value::Ports(other)) => {
+            let first = one.first().max(other.first());
+            PortRange::new(first, one.last().min(other.last())).map(Value::Ports)
+        }
+        (Value::Addresses(range), Value::Address(address))
+        | (Value::Address(address), Value::Addresses(range)) => {
+            let is_in = (range.first()..=range.last()).contains(address);
+            is_in.then_some(Value::Address(*address))
+        }
+        _ => (one == other).then(|| one.clone()),
+    }
+}
+
+/// Whether one packet may match an element of each, compared with these fields.
+pub(super) fn meet(
+    (fields, elements): (&[Field], &BTreeSet<Key>),
+    (other_fields, other_elements): (&[Field], &BTreeSet<Key>),
+) -> bool {
+    if elements.is_empty() || other_elements.is_empty() || other_family(fields, other_fields) {
+        return false;
+    }
+    let shared: Vec<_> = fields
+        .iter()
+        .enumerate()
+        .filter_map(|(index, field)| Some((index, other_fields.iter().position(|f| f == field)?)))
+        .collect();
+    if shared.is_empty() || elements.len().saturating_mul(other_elements.len()) > PAIRS {
+        return true;
+    }
+    let alike = |one: &Key, other: &Key| {
+        let mut shared = shared.iter();
+        shared.all(|(i, j)| common(&one[*i], &other[*j]).is_some())
+    };
+    elements
+        .iter()
+        .any(|one| other_elements.iter().any(|other| alike(one, other)))
+}
+
+/// Whether no packet has fields of both.
+pub(super) fn other_family(fields: &[Field], other: &[Field]) -> bool {
+    let is4 = |f: &Field| matches!(f, Field::Ipv4Source | Field::Ipv4Destination);
+    let is6 = |f: &Field| matches!(f, Field::Ipv6Source | Field::Ipv6Destination);
+    (fields.iter().any(is4) && other.iter().any(is6))
+        || (fields.iter().any(is6) && other.iter().any(is4))
+}

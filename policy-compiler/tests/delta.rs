@@ -1,0 +1,322 @@
+//! No plan leaks a packet or loses one: random transitions, followed through every mixture of old and new that a
+//! packet can meet.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/anonymous.rs"]
+mod anonymous;
+#[path = "support/in_flight.rs"]
+mod in_flight;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anonymous::anonymous;
+use in_flight::{Packet, Path, follow, sorted};
+use policy_compiler::compile::compile;
+use policy_compiler::delta::{Step, delta};
+use policy_compiler::evaluate::{Connection, NodeEgress, Transport};
+use policy_compiler::lower::{Attachment, Bridges, InterfaceName, Options, lower};
+use policy_compiler::model::{Cluster, NamespacedName, Protocol};
+use policy_compiler::ruleset::{Ruleset, Value};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+/// A cluster and another in which about `weight` of the objects are different.
+fn clusters(weight: f64) -> impl Strategy<Value = [Cluster; 2]> {
+    let picks = vec(prop::bool::weighted(weight), 32);
+    (support::cluster(), support::cluster(), picks).prop_map(|(one, other, picks)| {
+        let mut picks = picks.into_iter().cycle();
+        let mut pick = || picks.next().unwrap();
+        let by_name = |cluster: &Cluster| -> BTreeMap<String, _> {
+            let pods = cluster.pods.values();
+            pods.map(|pod| (pod.id.name.clone(), pod.clone())).collect()
+        };
+        let (mut pods, other_pods) = (by_name(&one), by_name(&other));
+        for (name, pod) in other_pods {
+            match (pick(), pick()) {
+                (true, true) => drop(pods.remove(&name)),
+                (true, false) => drop(pods.insert(name, pod)),
+                // Only relabelled.
+                (false, true) if pick() => pods.get_mut(&name).unwrap().labels = pod.labels,
+                _ => {}
+            }
+        }
+        let names: BTreeSet<NamespacedName> = one
+            .policies
+            .keys()
+            .chain(other.policies.keys())
+            .cloned()
+            .collect();
+        let policies = names.into_iter().filter_map(|name| {
+            let (old, new) = (one.policies.get(&name), other.policies.get(&name));
+            match (old, new) {
+                (Some(old), Some(new)) if pick() => {
+                    // An edit of its rules only, or of all.
+                    let selector = if pick() { &old.selector } else { &new.selector };
+                    let mut policy = new.clone();
+                    policy.selector = selector.clone();
+                    Some(policy)
+                }
+                (Some(old), _) if !pick() => Some(old.clone()),
+                (None, Some(new)) if pick() => Some(new.clone()),
+                _ => None,
+            }
+        });
+        let policies: Vec<_> = policies.collect();
+        let namespaces: Vec<_> = one
+            .namespaces
+            .iter()
+            .filter_map(|(name, namespace)| match pick() {
+                true => other.namespaces.get(name).cloned(),
+                false => Some(namespace.clone()),
+            })
+            .collect();
+        let next = Cluster::new(
+            namespaces,
+            one.nodes.values().cloned(),
+            pods.into_values(),
+            policies,
+        );
+        [one, next]
+    })
+}
+
+/// A cluster, and the same with other labels of some pods and other rules of some policies.
+fn edits() -> impl Strategy<Value = [Cluster; 2]> {
+    let picks = vec(prop::bool::weighted(0.4), 16);
+    (support::cluster(), support::cluster(), picks).prop_map(|(one, other, picks)| {
+        let mut picks = picks.into_iter().cycle();
+        let mut pick = || picks.next().unwrap();
+        let mut next = one.clone();
+        for (pod, other) in next.pods.values_mut().zip(other.pods.into_values()) {
+            if pick() {
+                pod.labels = other.labels;
+            }
+        }
+        for (policy, other) in next.policies.values_mut().zip(other.policies.into_values()) {
+            if pick() {
+                policy.ingress = policy.ingress.as_ref().and(other.ingress);
+                policy.egress = policy.egress.as_ref().and(other.egress);
+            }
+        }
+        [one, next]
+    })
+}
+
+/// The interfaces of pods: none known, or of some; bridged or not.
+fn options() -> impl Strategy<Value = Options> {
+    let attachments = prop_oneof![
+        2 => Just(vec![]),
+        1 => vec((prop::bool::weighted(0.9), any::<bool>(), prop::bool::weighted(0.1)), 8),
+    ];
+    let bridges = prop_oneof![
+        Just(Bridges::Any),
+        Just(Bridges::Named(BTreeSet::new())),
+        Just(Bridges::Named([InterfaceName::new("eth0").unwrap()].into())),
+    ];
+    let node_egress = prop_oneof![Just(NodeEgress::Allow), Just(NodeEgress::Policy)];
+    (attachments, bridges, node_egress).prop_map(|(attachments, bridges, node_egress)| {
+        let mut options = Options {
+            bridges,
+            node_egress,
+            ..Options::default()
+        };
+        for (index, (known, bridged, other)) in attachments.into_iter().enumerate() {
+            for namespace in ["x", "y", "z"].into_iter().filter(|_| known) {
+                let name = format!("veth{}{index}", if other { "b" } else { "a" });
+                let attachment = Attachment {
+                    interface: InterfaceName::new(&name).unwrap(),
+                    bridged,
+                };
+                let pod = format!("{namespace}/pod{index}");
+                options.attachments.insert(pod, attachment);
+            }
+        }
+        options
+    })
+}
+
+/// The interfaces that an address has in either ruleset, and one that nobody has.
+fn interfaces(rulesets: [&Ruleset; 2]) -> BTreeMap<Value, BTreeSet<String>> {
+    let mut interfaces: BTreeMap<Value, BTreeSet<String>> = BTreeMap::new();
+    let tables = rulesets.into_iter().flat_map(|ruleset| &ruleset.tables);
+    let sets = tables.flat_map(|table| &table.sets);
+    let pairs = sets.filter(|(name, _)| name.starts_with("pairs"));
+    for element in pairs.flat_map(|(_, set)| &set.elements) {
+        if let [Value::Interface(name), address] = element.as_slice() {
+            interfaces
+                .entry(address.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+    }
+    interfaces
+}
+
+/// Every connection, by every interface that it could come and leave by, and some packets that guards are for.
+fn packets(rulesets: [&Ruleset; 2]) -> Vec<Packet> {
+    let interfaces = interfaces(rulesets);
+    let outside = || "eth0".to_owned();
+    let of = |address| {
+        let known = interfaces.get(&Value::Address(address));
+        let known = known.into_iter().flatten().cloned();
+        known.chain([outside()]).collect::<Vec<_>>()
+    };
+    let mut packets = Vec::new();
+    let mut connections = support::connections();
+    let hosts: BTreeSet<_> = connections.iter().map(|c| c.source).collect();
+    connections.extend(hosts.iter().map(|host| Connection {
+        source: *host,
+        destination: *host,
+        transport: Transport::Port(Protocol::Tcp, 1),
+    }));
+    for connection in connections {
+        let Connection {
+            source,
+            destination,
+            transport,
+        } = connection;
+        for input in of(source) {
+            for output in of(destination) {
+                let packet = Packet {
+                    source,
+                    destination,
+                    transport,
+                    path: Path::Bridged,
+                    input: input.clone(),
+                    output,
+                    dnat: false,
+                    return_route: true,
+                    bare_syn: true,
+                    icmpv6: (128, 64),
+                };
+                let mut variant = |change: &dyn Fn(&mut Packet)| {
+                    let mut packet = packet.clone();
+                    change(&mut packet);
+                    packets.push(packet);
+                };
+                variant(&|_| {});
+                if transport == Transport::Icmp {
+                    variant(&|packet| packet.icmpv6 = (143, 1));
+                    variant(&|packet| packet.icmpv6 = (134, 255));
+                }
+                if transport == Transport::Port(Protocol::Tcp, 1) {
+                    variant(&|packet| packet.dnat = true);
+                    variant(&|packet| packet.return_route = false);
+                    variant(&|packet| packet.bare_syn = false);
+                    for path in [Path::Routed, Path::FromHost, Path::ToHost] {
+                        variant(&|packet| packet.path = path);
+                    }
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn rulesets(clusters: &[Cluster; 2], options: [&Options; 2]) -> [Ruleset; 2] {
+    let [from, to] = clusters;
+    [(from, options[0]), (to, options[1])]
+        .map(|(cluster, options)| lower(&support::compile_all(cluster)[support::NODES[0]], options))
+}
+
+/// Plans, follows the plan with all packets, and compares where it ends.
+fn check(from: &Ruleset, to: &Ruleset) -> Result<(), TestCaseError> {
+    let plan = delta(from, to, 7);
+    prop_assert_eq!(&plan, &delta(from, to, 7));
+    let packets = packets([from, to]);
+    match follow(from, to, &plan.transactions, &packets) {
+        Ok(end) => prop_assert_eq!(sorted(end), sorted(to.clone())),
+        Err(wrong) => prop_assert!(false, "{wrong:#?}\nin the plan {:#?}", plan.transactions),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_small_change_leaks_and_loses_nothing(
+        clusters in clusters(0.1),
+        options in options(),
+    ) {
+        let [from, to] = rulesets(&clusters, [&options, &options]);
+        check(&from, &to)?;
+    }
+
+    #[test]
+    fn a_large_change_leaks_and_loses_nothing(
+        clusters in clusters(0.6),
+        one in options(),
+        other in options(),
+        same in any::<bool>(),
+    ) {
+        let other = if same { &one } else { &other };
+        let [from, to] = rulesets(&clusters, [&one, other]);
+        check(&from, &to)?;
+    }
+
+    #[test]
+    fn an_edit_of_rules_and_labels_leaks_and_loses_nothing(clusters in edits()) {
+        let options = Options::default();
+        let [from, to] = rulesets(&clusters, [&options, &options]);
+        check(&from, &to)?;
+    }
+
+    #[test]
+    fn names_that_stand_for_something_else_leak_and_lose_nothing(
+        clusters in prop_oneof![clusters(0.2), edits()],
+        options in options(),
+        comments in any::<bool>(),
+    ) {
+        let [from, to] = rulesets(&clusters, [&options, &options]);
+        check(&anonymous(from, comments), &anonymous(to, comments))?;
+    }
+
+    #[test]
+    fn the_first_and_the_last_change_leak_and_lose_nothing(
+        clusters in clusters(0.5),
+        options in options(),
+    ) {
+        let [ruleset, _] = rulesets(&clusters, [&options, &options]);
+        let none = Ruleset::default();
+        check(&none, &ruleset)?;
+        check(&ruleset, &none)?;
+    }
+}
+
+#[test]
+fn every_step_is_taken_and_most_changes_are_made_in_place() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (clusters(0.15), options());
+    let (mut changes, mut beside) = (0, 0);
+    let mut steps: BTreeMap<Step, u32> = BTreeMap::new();
+    for _ in 0..600 {
+        let (clusters, options) = strategy.new_tree(&mut runner).unwrap().current();
+        let [from, to] = rulesets(&clusters, [&options, &options]);
+        let plan = delta(&from, &to, 0);
+        changes += u32::from(!plan.transactions.is_empty());
+        beside += u32::from(plan.transactions.iter().any(|t| t.step == Step::CopyBase));
+        for transaction in plan.transactions {
+            *steps.entry(transaction.step).or_default() += 1;
+        }
+    }
+    println!("{changes} changes, {beside} beside, {steps:?}");
+    assert_eq!(steps.len(), 16, "{steps:?}");
+    assert!(
+        beside * 4 < changes,
+        "{beside} of {changes} are not recognised"
+    );
+}
+
+#[test]
+fn the_same_ruleset_needs_no_transaction() {
+    let ruleset = lower(&compile(&Cluster::default(), "n1"), &Options::default());
+    assert!(delta(&ruleset, &ruleset, 1).transactions.is_empty());
+    let first = delta(&Ruleset::default(), &ruleset, 1);
+    let steps: Vec<_> = first.transactions.iter().map(|t| t.step).collect();
+    assert_eq!(steps, [Step::Create, Step::Tighten]);
+}
