@@ -1,0 +1,5 @@
+//! Netlink: attributes, messages and the socket. What the messages say is not known here.
+
+pub(crate) mod attribute;
+pub(crate) mod message;
+pub(crate) mod socket;

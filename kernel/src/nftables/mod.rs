@@ -1,0 +1,38 @@
+//! nftables: our tables told to the kernel, and read from it.
+
+mod batch;
+mod constants;
+mod decode;
+mod element;
+mod expression;
+mod families;
+mod field;
+mod found;
+#[cfg(test)]
+mod fuzz;
+pub(crate) mod linearize;
+mod lists;
+pub(crate) mod object;
+pub(crate) mod operation;
+mod raise;
+mod read;
+mod socket;
+mod types;
+mod userdata;
+mod watch;
+
+use std::fmt;
+
+pub use found::{Found, Unknown};
+pub use socket::Nftables;
+pub use watch::{Event, Watch};
+
+/// The kernel's count of changes to nftables in this network namespace, whoever made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u32);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

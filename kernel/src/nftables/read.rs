@@ -1,0 +1,311 @@
+//! Our tables as the kernel has them.
+
+use policy_compiler::ruleset::{Base, Chain, TABLE, TableFamily};
+
+use super::constants::{chain, element, family, msg, rule, set, table};
+use super::decode;
+use super::element::WireElement;
+use super::expression::{Expression, read_value, read_verdict};
+use super::families::{family_number, family_of, hook_of};
+use super::found::{Found, Unknown};
+use super::object::Object;
+use super::socket::{Dumped, Nftables};
+use super::userdata;
+use crate::error::Error;
+use crate::netlink::attribute::{Attributes, Malformed, Writer};
+use crate::netlink::message::DUMP;
+
+/// How often reading starts again because others changed nftables in the meantime.
+const ATTEMPTS: usize = 20;
+
+impl Nftables {
+    /// Reads our tables, again if they change in the meantime, so that all is of one generation.
+    ///
+    /// # Errors
+    /// [`Error::Changing`], [`Error::Refused`] without CAP_NET_ADMIN, and those of the socket.
+    pub fn read(&mut self) -> Result<Found, Error> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            // A change that is under way shows its generation before or after its objects. So none is when the
+            // dumps start, and each that starts during them has ended when the generation is asked for again.
+            self.await_changes()?;
+            let mut raw = Raw::default();
+            let dumped = self.read_all(&mut raw)?;
+            self.await_changes()?;
+            if dumped == Dumped::All && self.generation()? == generation {
+                return Ok(raw.found(generation));
+            }
+        }
+        Err(Error::Changing(ATTEMPTS))
+    }
+
+    fn read_all(&mut self, raw: &mut Raw) -> Result<Dumped, Error> {
+        let nothing = |_: &mut Writer| {};
+        let mut dumped = self.request(
+            msg::GETTABLE,
+            DUMP,
+            family::UNSPEC,
+            nothing,
+            |_, family, it| raw.table(family, it),
+        )?;
+        for family in raw.tables.clone() {
+            let number = family_number(family);
+            for (kind, of_table) in [
+                (msg::GETCHAIN, chain::TABLE),
+                (msg::GETRULE, rule::TABLE),
+                (msg::GETSET, set::TABLE),
+            ] {
+                let request = |out: &mut Writer| out.put_text(of_table, TABLE);
+                let one = self.request(kind, DUMP, number, request, |_, from, attributes| {
+                    if from == number {
+                        raw.object(kind, family, attributes)
+                    } else {
+                        Ok(())
+                    }
+                })?;
+                dumped = dumped.and(one);
+            }
+        }
+        for found in &mut raw.sets {
+            let request = |out: &mut Writer| {
+                out.put_text(element::LIST_TABLE, TABLE);
+                out.put_text(element::LIST_SET, &found.name);
+            };
+            let number = family_number(found.family);
+            let (elements, odd) = (&mut found.elements, &mut found.odd_element);
+            let one = self.request(
+                msg::GETSETELEM,
+                DUMP,
+                number,
+                request,
+                |_, _, attributes| read_elements(attributes, elements, odd),
+            )?;
+            dumped = dumped.and(one);
+        }
+        Ok(dumped)
+    }
+}
+
+impl Dumped {
+    fn and(self, other: Self) -> Self {
+        if other == Self::All { self } else { other }
+    }
+}
+
+/// What was dumped.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub(super) tables: Vec<TableFamily>,
+    pub(super) chains: Vec<(TableFamily, Chain)>,
+    pub(super) rules: Vec<RawRule>,
+    pub(super) sets: Vec<RawSet>,
+    pub(super) unknown: Vec<Unknown>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawRule {
+    pub(super) family: TableFamily,
+    pub(super) chain: String,
+    pub(super) comment: Option<String>,
+    /// Or the name of the expression that is not one of ours.
+    pub(super) expressions: Result<Vec<Expression>, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawSet {
+    pub(super) family: TableFamily,
+    pub(super) name: String,
+    pub(super) flags: u32,
+    pub(super) type_id: u32,
+    pub(super) data_type: Option<u32>,
+    pub(super) comment: Option<String>,
+    pub(super) elements: Vec<WireElement>,
+    /// Whether an element has what ours have not: a timeout, a second key, another verdict.
+    pub(super) odd_element: bool,
+}
+
+impl Raw {
+    pub(super) fn unknown(&mut self, object: Object, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.unknown.push(Unknown { object, reason });
+    }
+
+    /// A chain, a rule or a set, by the kind of the request for it.
+    pub(super) fn object(
+        &mut self,
+        kind: u16,
+        family: TableFamily,
+        attributes: &[u8],
+    ) -> Result<(), Malformed> {
+        match kind {
+            msg::GETCHAIN => self.chain(family, attributes),
+            msg::GETRULE => self.rule(family, attributes),
+            _ => self.set(family, attributes),
+        }
+    }
+
+    pub(super) fn table(&mut self, number: u8, attributes: &[u8]) -> Result<(), Malformed> {
+        let (mut name, mut flags) = ("", 0);
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            match attribute.kind {
+                table::NAME => name = attribute.text()?,
+                table::FLAGS => flags = attribute.u32()?,
+                _ => {}
+            }
+        }
+        if name != TABLE {
+            return Ok(());
+        }
+        match family_of(number) {
+            Some(family) => {
+                self.tables.push(family);
+                if flags != 0 {
+                    self.unknown(Object::Table(family), format!("flags {flags:#x}"));
+                }
+            }
+            None => self.unknown(
+                Object::Other(format!("table {TABLE} of family {number}")),
+                "family",
+            ),
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self, family: TableFamily, attributes: &[u8]) -> Result<(), Malformed> {
+        let (mut of, mut name, mut kind, mut policy, mut hook) = ("", "", None, None, None);
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            match attribute.kind {
+                chain::TABLE => of = attribute.text()?,
+                chain::NAME => name = attribute.text()?,
+                chain::TYPE => kind = Some(attribute.text()?),
+                chain::POLICY => policy = Some(attribute.u32()?),
+                chain::HOOK => hook = Some(read_hook(attribute.payload)?),
+                _ => {}
+            }
+        }
+        if of != TABLE {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        let base = match (hook, kind, policy) {
+            (None, None, None) => None,
+            (Some(Some(base)), Some("filter"), Some(chain::ACCEPT)) => Some(base),
+            _ => {
+                self.unknown(Object::Chain { family, name }, "its type, hook or policy");
+                return Ok(());
+            }
+        };
+        let rules = Vec::new();
+        self.chains.push((family, Chain { name, base, rules }));
+        Ok(())
+    }
+
+    fn rule(&mut self, family: TableFamily, attributes: &[u8]) -> Result<(), Malformed> {
+        let (mut of, mut chain, mut list, mut userdata) = ("", "", &[][..], &[][..]);
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            match attribute.kind {
+                rule::TABLE => of = attribute.text()?,
+                rule::CHAIN => chain = attribute.text()?,
+                rule::EXPRESSIONS => list = attribute.payload,
+                rule::USERDATA => userdata = attribute.payload,
+                _ => {}
+            }
+        }
+        if of == TABLE {
+            self.rules.push(RawRule {
+                family,
+                chain: chain.to_owned(),
+                comment: userdata::text(userdata, userdata::COMMENT).map(str::to_owned),
+                expressions: decode::expressions(list)?,
+            });
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, family: TableFamily, attributes: &[u8]) -> Result<(), Malformed> {
+        let mut found = RawSet {
+            family,
+            name: String::new(),
+            flags: 0,
+            type_id: 0,
+            data_type: None,
+            comment: None,
+            elements: Vec::new(),
+            odd_element: false,
+        };
+        let mut of = "";
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            match attribute.kind {
+                set::TABLE => of = attribute.text()?,
+                set::NAME => found.name = attribute.text()?.to_owned(),
+                set::FLAGS => found.flags = attribute.u32()?,
+                set::KEY_TYPE => found.type_id = attribute.u32()?,
+                set::DATA_TYPE => found.data_type = Some(attribute.u32()?),
+                set::USERDATA => {
+                    let text = userdata::text(attribute.payload, userdata::SET_COMMENT);
+                    found.comment = text.map(str::to_owned);
+                }
+                _ => {}
+            }
+        }
+        if of == TABLE {
+            self.sets.push(found);
+        }
+        Ok(())
+    }
+}
+
+fn read_hook(attributes: &[u8]) -> Result<Option<Base>, Malformed> {
+    let (mut hook, mut priority) = (None, None);
+    for attribute in Attributes(attributes) {
+        let attribute = attribute?;
+        match attribute.kind {
+            chain::HOOK_NUMBER => hook = hook_of(attribute.u32()?),
+            chain::HOOK_PRIORITY => priority = Some(attribute.u32()?.cast_signed()),
+            _ => return Ok(None),
+        }
+    }
+    Ok(hook
+        .zip(priority)
+        .map(|(hook, priority)| Base { hook, priority }))
+}
+
+pub(super) fn read_elements(
+    attributes: &[u8],
+    elements: &mut Vec<WireElement>,
+    odd: &mut bool,
+) -> Result<(), Malformed> {
+    for attribute in Attributes(attributes) {
+        let attribute = attribute?;
+        if attribute.kind != element::LIST_ELEMENTS {
+            continue;
+        }
+        for one in attribute.nested() {
+            let mut read = WireElement::default();
+            for part in one?.nested() {
+                let part = part?;
+                match part.kind {
+                    element::KEY => read.key = read_value(part)?.to_vec(),
+                    element::FLAGS => {
+                        let flags = part.u32()?;
+                        read.end = flags & element::F_INTERVAL_END != 0;
+                        *odd |= flags & !element::F_INTERVAL_END != 0;
+                    }
+                    element::DATA => {
+                        read.verdict = read_verdict(part)?;
+                        *odd |= read.verdict.is_none();
+                    }
+                    element::USERDATA => read.userdata = part.payload.to_vec(),
+                    element::TIMEOUT | element::KEY_END => *odd = true,
+                    _ => {}
+                }
+            }
+            elements.push(read);
+        }
+    }
+    Ok(())
+}

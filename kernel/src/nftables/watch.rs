@@ -1,0 +1,200 @@
+//! What changes in nftables, whoever changes it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use policy_compiler::ruleset::{TABLE, TableFamily};
+
+use super::Generation;
+use super::constants::{chain, element, generation, msg, rule, set, table};
+use super::families::family_of;
+use super::object::Object;
+use super::userdata;
+use crate::error::Error;
+use crate::netlink::attribute::{Attributes, Malformed, find};
+use crate::netlink::message::{Content, Message, Messages, NFTABLES};
+use crate::netlink::socket::{Received, Socket};
+
+/// `NFNLGRP_NFTABLES`
+const GROUP: u32 = 7;
+
+/// Something happened in nftables of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An object of our tables was added or changed, or deleted. The [`Event::Generation`] that follows ends the
+    /// transaction.
+    Object {
+        /// Which.
+        object: Object,
+        /// Whether it is gone.
+        deleted: bool,
+        /// [`crate::Nftables::port`] of the socket that asked for it.
+        port: u32,
+    },
+    /// A transaction is in force, of whatever table.
+    Generation {
+        /// The generation since then.
+        generation: Generation,
+        /// [`crate::Nftables::port`] of the socket that asked for it.
+        port: u32,
+        /// The process that asked for it.
+        process: Option<u32>,
+        /// Its name.
+        name: Option<String>,
+    },
+    /// Events were lost: the buffer was full. Read, to know what is in force.
+    Overrun,
+}
+
+/// Hears of every change to nftables of the network namespace in which this was opened.
+#[derive(Debug)]
+pub struct Watch {
+    socket: Socket,
+}
+
+impl Watch {
+    /// Starts to listen in the network namespace of the calling thread, with a receive buffer of that many bytes (as
+    /// far as the process may). What happens from now on is heard of, or is an [`Event::Overrun`].
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open(buffer: usize) -> Result<Self, Error> {
+        let mut socket = Socket::open(buffer).map_err(Error::Open)?;
+        socket.join(GROUP).map_err(Error::Open)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits until something is heard, at most that long, and returns all that is there, which may be nothing.
+    ///
+    /// # Errors
+    /// [`Error::Receive`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<Vec<Event>, Error> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut descriptors, timeout) {
+            Ok(_) | Err(Errno::EINTR) => self.events(),
+            Err(errno) => Err(Error::Receive(errno.into())),
+        }
+    }
+
+    /// All that was heard since the last call, without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Receive`].
+    pub fn events(&mut self) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::new();
+        loop {
+            match self.socket.receive().map_err(Error::Receive)? {
+                Received::Nothing => return Ok(events),
+                Received::Overrun => events.push(Event::Overrun),
+                Received::Bytes(bytes) => events.extend(read(bytes)),
+            }
+        }
+    }
+}
+
+impl AsFd for Watch {
+    /// Readable when there are events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The events in some bytes. What can not be read may have been any event.
+pub(super) fn read(bytes: &[u8]) -> Vec<Event> {
+    let event = |message: Result<Message<'_>, Malformed>| event(&message?);
+    Messages(bytes)
+        .filter_map(|message| event(message).unwrap_or(Some(Event::Overrun)))
+        .collect()
+}
+
+fn event(message: &Message<'_>) -> Result<Option<Event>, Malformed> {
+    let Content::Object { family, attributes } = message.content()? else {
+        return Ok(None);
+    };
+    if message.kind >> 8 != NFTABLES {
+        return Ok(None);
+    }
+    let (kind, port) = (message.kind & 0xff, message.port);
+    if kind == msg::NEWGEN {
+        return new_generation(attributes, port).map(Some);
+    }
+    let Some(family) = family_of(family) else {
+        return Ok(None);
+    };
+    let deleted = matches!(
+        kind,
+        msg::DELTABLE | msg::DELCHAIN | msg::DELRULE | msg::DELSET | msg::DELSETELEM
+    );
+    Ok(
+        object(kind, family, attributes)?.map(|object| Event::Object {
+            object,
+            deleted,
+            port,
+        }),
+    )
+}
+
+fn new_generation(attributes: &[u8], port: u32) -> Result<Event, Malformed> {
+    let id = find(attributes, generation::ID)?.ok_or(Malformed("generation"))?;
+    let process = find(attributes, generation::PROC_PID)?;
+    let name = find(attributes, generation::PROC_NAME)?;
+    Ok(Event::Generation {
+        generation: Generation(id.u32()?),
+        port,
+        process: process.map(|process| process.u32()).transpose()?,
+        name: name.map(|name| name.text()).transpose()?.map(str::to_owned),
+    })
+}
+
+/// The object of a message, if it is in a table of ours.
+fn object(kind: u16, family: TableFamily, attributes: &[u8]) -> Result<Option<Object>, Malformed> {
+    let (of_table, named) = match kind {
+        msg::NEWTABLE | msg::DELTABLE => (table::NAME, table::NAME),
+        msg::NEWCHAIN | msg::DELCHAIN => (chain::TABLE, chain::NAME),
+        msg::NEWRULE | msg::DELRULE => (rule::TABLE, rule::CHAIN),
+        msg::NEWSET | msg::DELSET => (set::TABLE, set::NAME),
+        msg::NEWSETELEM | msg::DELSETELEM => (element::LIST_TABLE, element::LIST_SET),
+        _ => return Ok(None),
+    };
+    let (mut of, mut name, mut comment, mut flags) = ("", String::new(), None, 0);
+    for attribute in Attributes(attributes) {
+        let attribute = attribute?;
+        if attribute.kind == of_table {
+            of = attribute.text()?;
+        }
+        if attribute.kind == named {
+            attribute.text()?.clone_into(&mut name);
+        }
+        match (kind, attribute.kind) {
+            (msg::NEWRULE | msg::DELRULE, rule::USERDATA) => {
+                let text = userdata::text(attribute.payload, userdata::COMMENT);
+                comment = text.map(str::to_owned);
+            }
+            (msg::NEWSET | msg::DELSET, set::FLAGS) => flags = attribute.u32()?,
+            _ => {}
+        }
+    }
+    if of != TABLE {
+        return Ok(None);
+    }
+    Ok(Some(match kind {
+        msg::NEWTABLE | msg::DELTABLE => Object::Table(family),
+        msg::NEWCHAIN | msg::DELCHAIN => Object::Chain { family, name },
+        msg::NEWRULE | msg::DELRULE => Object::Rule {
+            family,
+            chain: name,
+            index: None,
+            comment,
+        },
+        msg::NEWSET | msg::DELSET if flags & set::F_MAP != 0 => Object::Map { family, name },
+        msg::NEWSET | msg::DELSET => Object::Set { family, name },
+        _ => Object::Element {
+            family,
+            set: name,
+            key: None,
+        },
+    }))
+}
