@@ -17,10 +17,10 @@
 //! On the way down a packet that the old ruleset denies stays denied, and one that the meet accepts is accepted;
 //! on the way up likewise with the new one. Both directions and all tables share the steps.
 //!
-//! What reaches the meet in place ([`place`]): membership of sets, by its elements; rules of a class that only
+//! What reaches the meet in place (`place`): membership of sets, by its elements; rules of a class that only
 //! gain or only lose, by a refill; a pod that changes its class, by a retarget. What gains and loses at once, so
 //! that the meet is not a ruleset of the same shape, goes through a temporary chain that asks the old rules and
-//! then the new ones ([`temporary`]). A change that is not recognised is made beside ([`beside`]): the old base
+//! then the new ones (`temporary`). A change that is not recognised is made beside (`beside`): the old base
 //! chains, under temporary names, stay until the new ones judge too, since the kernel lets a packet pass only
 //! where all do.
 
