@@ -120,14 +120,17 @@ fn a_batch_that_does_not_fit_the_send_buffer_says_so() {
     if std::env::var_os(NAME).is_some() {
         return without_net_admin();
     }
-    // Without CAP_NET_ADMIN the buffer ends at net.core.wmem_max.
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-net_admin", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", NAME])
-        .env(NAME, "")
-        .output()
-        .unwrap();
+    // Without CAP_NET_ADMIN the buffer ends at net.core.wmem_max. In a namespace all the same: should the capability
+    // not be gone, what is loaded is loaded there.
+    let child = || {
+        Command::new("setpriv")
+            .args(["--bounding-set", "-net_admin", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env(NAME, "")
+            .output()
+    };
+    let output = namespace().run(child).unwrap().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("1 passed"),
