@@ -72,9 +72,6 @@ pub enum Unfit {
     /// A key that is not of its set's types.
     #[error("its key {0:?} is not of the set's type")]
     Key(Vec<Value>),
-    /// An interval set whose key has several parts.
-    #[error("intervals of concatenated keys are not supported")]
-    ConcatenatedInterval,
     /// Longer than an attribute can be, or a comment longer than 127 bytes.
     #[error("it is too long")]
     TooLong,

@@ -324,7 +324,38 @@ fn sets_and_maps() {
         interval(v6, ranges(&["::/0"], &[])),
         interval(v6, ranges(&["::/0"], &["fd00::/8", "fe80::1/128"])),
     ];
-    let named = sets.into_iter().enumerate();
+    let blocks = |networks: &[&str], without: &[&str], last| {
+        let elements = ranges(networks, without).into_iter().map(|range| {
+            vec![
+                Value::Addresses(range),
+                Value::Protocol(Protocol::Sctp),
+                ports(1, last),
+            ]
+        });
+        elements.collect::<Vec<_>>()
+    };
+    let (v4_ports, v6_ports) = (
+        [v4, KeyType::Protocol, KeyType::Port],
+        [v6, KeyType::Protocol, KeyType::Port],
+    );
+    let concatenated = [
+        set(&v4_ports, true, vec![]),
+        set(
+            &v4_ports,
+            true,
+            blocks(&["0.0.0.0/0"], &["10.1.2.3/32"], 65535),
+        ),
+        set(&v6_ports, true, blocks(&["::/0"], &["fd00::/8"], 1)),
+        set(
+            &[KeyType::Protocol, KeyType::Port],
+            true,
+            vec![
+                vec![Value::Protocol(Protocol::Tcp), ports(0, 79)],
+                vec![Value::Protocol(Protocol::Udp), ports(80, 80)],
+            ],
+        ),
+    ];
+    let named = sets.into_iter().chain(concatenated).enumerate();
     table.sets = named
         .map(|(index, set)| (format!("set{index:02}"), set))
         .collect();

@@ -171,10 +171,11 @@ impl Builder {
                 rule,
             } => self.rule(*family, chain, rule)?,
             Operation::AddSet { family, name, set } => {
-                if set.interval && set.key.len() != 1 {
-                    return Err(Unfit::ConcatenatedInterval);
-                }
-                let flags = if set.interval { set::F_INTERVAL } else { 0 };
+                let flags = match (set.interval, set.key.len()) {
+                    (false, _) => 0,
+                    (true, 1) => set::F_INTERVAL,
+                    (true, _) => set::F_INTERVAL | set::F_CONCAT,
+                };
                 self.set(*family, name, &set.key, flags, &set.comment)?;
             }
             Operation::AddMap { family, name, map } => {
@@ -194,11 +195,8 @@ impl Builder {
             }
             Operation::AddElements(of) => {
                 let elements = wire_elements(of)?;
-                if of.interval
-                    && elements
-                        .first()
-                        .is_some_and(|e| e.key.iter().any(|b| *b != 0))
-                {
+                let after_zero = |first: &WireElement| first.key.iter().any(|byte| *byte != 0);
+                if of.is_rbtree() && elements.first().is_some_and(after_zero) {
                     // Of every batch that adds intervals, so it may be there.
                     let zero = [zero(key_length(of.key))];
                     self.elements(of.family, (of.set, None), &zero, message::CREATE, false);
@@ -223,9 +221,9 @@ impl Builder {
                     check_comment(&element.comment)?;
                     wire.push(WireElement {
                         key: key(types, values).ok_or_else(|| Unfit::Key(values.to_vec()))?,
-                        end: false,
                         verdict: Some(element.verdict.clone()),
                         userdata: userdata::comment(&element.comment),
+                        ..WireElement::default()
                     });
                 }
                 self.elements(*family, (map, None), &wire, NEW, true);
@@ -284,6 +282,19 @@ impl Builder {
                     out.put_u32(set::DATA_LEN, 0);
                 }
                 out.put_u32(set::ID, id);
+                if flags & set::F_CONCAT != 0 {
+                    out.nested(set::DESC, |out| {
+                        out.nested(set::DESC_CONCAT, |out| {
+                            for part in types {
+                                let length = Type::from(*part).length() as u32;
+                                // NFTA_LIST_ELEM
+                                out.nested(element::LIST_ELEMENT, |out| {
+                                    out.put_u32(set::FIELD_LEN, length);
+                                });
+                            }
+                        });
+                    });
+                }
                 out.put(set::USERDATA, &userdata::set(order, is_map, comment));
             },
         );

@@ -61,10 +61,14 @@ pub(crate) mod set {
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
     pub(crate) const DESC_SIZE: u16 = 1;
+    pub(crate) const DESC_CONCAT: u16 = 2;
+    /// `NFTA_SET_FIELD_LEN` of `enum nft_set_field_attributes`
+    pub(crate) const FIELD_LEN: u16 = 1;
     pub(crate) const F_ANONYMOUS: u32 = 0x1;
     pub(crate) const F_CONSTANT: u32 = 0x2;
     pub(crate) const F_INTERVAL: u32 = 0x4;
     pub(crate) const F_MAP: u32 = 0x8;
+    pub(crate) const F_CONCAT: u32 = 0x80;
     /// `NFT_DATA_VERDICT`
     pub(crate) const VERDICTS: u32 = 0xffff_ff00;
 }
@@ -132,6 +136,7 @@ pub(crate) mod expr {
     pub(crate) const BITWISE_MASK: u16 = 4;
     pub(crate) const BITWISE_XOR: u16 = 5;
     pub(crate) const BITWISE_OP: u16 = 6;
+    pub(crate) const BYTEORDER_LEN: u16 = 4;
     pub(crate) const LOOKUP_SET: u16 = 1;
     pub(crate) const LOOKUP_SREG: u16 = 2;
     pub(crate) const LOOKUP_DREG: u16 = 3;

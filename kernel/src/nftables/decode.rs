@@ -20,7 +20,12 @@ pub(crate) fn expressions(list: &[u8]) -> Result<Result<Vec<Expression>, String>
                 _ => {}
             }
         }
-        match expression(name, &Parts::of(data)?)? {
+        let parts = Parts::of(data)?;
+        if name == "byteorder" && parts.number(expr::BYTEORDER_LEN)? == 1 {
+            // nft 1.0.6 puts it before a look-up in ranges. The kernel swaps pairs of bytes, of which one byte has none.
+            continue;
+        }
+        match expression(name, &parts)? {
             Some(expression) => expressions.push(expression),
             None => return Ok(Err(name.to_owned())),
         }

@@ -2,6 +2,8 @@
 //!
 //! An interval is an element where it starts and one, marked as an end, after its last value; one that ends with the last
 //! value of all has no end. nft marks the value 0 as an end too if no interval starts there.
+//!
+//! An element of a concatenation of intervals is one element with the first and the last value of each part.
 
 use policy_compiler::ruleset::{KeyType, Value, Verdict};
 
@@ -16,6 +18,8 @@ use crate::netlink::attribute::Writer;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WireElement {
     pub(crate) key: Vec<u8>,
+    /// The last values, of a concatenation of intervals.
+    pub(crate) last: Option<Vec<u8>>,
     /// Whether it only ends an interval.
     pub(crate) end: bool,
     pub(crate) verdict: Option<Verdict>,
@@ -30,6 +34,9 @@ impl WireElement {
                 out.put_u32(element::FLAGS, element::F_INTERVAL_END);
             }
             write_value(out, element::KEY, &self.key);
+            if let Some(last) = &self.last {
+                write_value(out, element::KEY_END, last);
+            }
             if let Some(verdict) = &self.verdict {
                 write_verdict(out, element::DATA, verdict);
             }
@@ -41,37 +48,54 @@ impl WireElement {
 
     /// An upper bound of the bytes that it takes.
     pub(crate) fn size(&self) -> usize {
-        // Six headers, flags, a verdict's code and its chain's name, and padding.
-        const OVERHEAD: usize = 64;
+        // Eight headers, flags, a verdict's code and its chain's name, and padding.
+        const OVERHEAD: usize = 72;
         let chain = match &self.verdict {
             Some(Verdict::Jump(chain) | Verdict::Goto(chain)) => chain.len(),
             _ => 0,
         };
-        OVERHEAD + self.key.len() + chain + self.userdata.len()
+        let last = self.last.as_ref().map_or(0, Vec::len);
+        OVERHEAD + self.key.len() + last + chain + self.userdata.len()
     }
 }
 
-/// The bytes of a key: each part padded to four bytes if there are several.
+/// The bytes of a key of single values.
 pub(crate) fn key(types: &[KeyType], values: &[Value]) -> Option<Vec<u8>> {
+    let (first, last) = key_range(types, values)?;
+    (first == last).then_some(first)
+}
+
+/// The first and the last bytes of a key: each part padded to four bytes if there are several.
+pub(crate) fn key_range(types: &[KeyType], values: &[Value]) -> Option<(Vec<u8>, Vec<u8>)> {
     if types.len() != values.len() {
         return None;
     }
-    let mut bytes = Vec::with_capacity(4 * types.len());
+    let length = key_length(types);
+    let (mut first, mut last) = (Vec::with_capacity(length), Vec::with_capacity(length));
     for (part, value) in types.iter().zip(values) {
-        let (first, last) = Type::from(*part).range(value)?;
-        if first != last {
-            return None;
-        }
-        bytes.extend_from_slice(&first);
-        if types.len() > 1 {
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let (from, to) = Type::from(*part).range(value)?;
+        for (bytes, one) in [(&mut first, from), (&mut last, to)] {
+            bytes.extend_from_slice(&one);
+            if types.len() > 1 {
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+            }
         }
     }
-    Some(bytes)
+    Some((first, last))
 }
 
-/// The values of a key.
-pub(crate) fn read_key(types: &[KeyType], mut bytes: &[u8]) -> Option<Vec<Value>> {
+/// The values of a key of single values.
+pub(crate) fn read_key(types: &[KeyType], bytes: &[u8]) -> Option<Vec<Value>> {
+    parts(types, bytes, bytes, false)
+}
+
+/// The values of a key from its first and its last bytes.
+pub(crate) fn read_key_range(types: &[KeyType], first: &[u8], last: &[u8]) -> Option<Vec<Value>> {
+    parts(types, first, last, true)
+}
+
+fn parts(types: &[KeyType], first: &[u8], last: &[u8], interval: bool) -> Option<Vec<Value>> {
+    let (mut first, mut last) = (first, last);
     let mut values = Vec::with_capacity(types.len());
     for part in types {
         let part = Type::from(*part);
@@ -79,10 +103,11 @@ pub(crate) fn read_key(types: &[KeyType], mut bytes: &[u8]) -> Option<Vec<Value>
             1 => part.length(),
             _ => part.length().next_multiple_of(4),
         };
-        values.push(part.single(bytes.get(..part.length())?)?);
-        bytes = bytes.get(taken..)?;
+        let (from, to) = (first.get(..part.length())?, last.get(..part.length())?);
+        values.push(part.value(from, to, interval)?);
+        (first, last) = (first.get(taken..)?, last.get(taken..)?);
     }
-    bytes.is_empty().then_some(values)
+    (first.is_empty() && last.is_empty()).then_some(values)
 }
 
 /// Length of a set's key.

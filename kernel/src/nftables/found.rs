@@ -8,7 +8,7 @@ use policy_compiler::ruleset::{
 
 use super::Generation;
 use super::constants::set;
-use super::element::{WireElement, intervals, read_key};
+use super::element::{WireElement, intervals, read_key, read_key_range};
 use super::object::Object;
 use super::raise::{FoundSet, raise};
 use super::read::{Raw, RawRule, RawSet};
@@ -128,6 +128,15 @@ impl RawSet {
             return None;
         }
         let interval = self.flags & set::F_INTERVAL != 0;
+        let concatenated = self.flags & set::F_CONCAT != 0;
+        let has_last = |element: &WireElement| element.last.is_some();
+        if self
+            .elements
+            .iter()
+            .any(|one| has_last(one) != concatenated)
+        {
+            return None;
+        }
         if self.flags & set::F_ANONYMOUS != 0 {
             let known = set::F_ANONYMOUS | set::F_CONSTANT | set::F_INTERVAL;
             let ranges = self.ranges(interval)?;
@@ -140,6 +149,18 @@ impl RawSet {
         let key = key_types(self.type_id)?;
         let comment = self.comment.clone().unwrap_or_default();
         match (self.flags & !set::F_INTERVAL, interval) {
+            (set::F_CONCAT, true) => {
+                let read = |element: &WireElement| {
+                    read_key_range(&key, &element.key, element.last.as_deref()?)
+                };
+                let elements = self.elements.iter().map(read).collect::<Option<_>>()?;
+                Some(Kind::Set(Set {
+                    key,
+                    interval,
+                    comment,
+                    elements,
+                }))
+            }
             (0, true) => {
                 let [part] = key.as_slice() else { return None };
                 let part = Type::from(*part);

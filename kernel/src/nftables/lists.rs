@@ -5,12 +5,11 @@ use policy_compiler::ruleset::{TABLE, TableFamily};
 
 use super::batch::Builder;
 use super::constants::{element, msg, set};
-use super::element::{WireElement, interval, key, zero};
+use super::element::{WireElement, interval, key, key_range, zero};
 use super::expression::ANONYMOUS;
 use super::field;
 use super::linearize::AnonymousSet;
 use super::operation::{Elements, Operation};
-use super::types::Type;
 use super::userdata;
 use crate::error::Unfit;
 use crate::netlink::message;
@@ -127,20 +126,25 @@ impl Builder {
 
 /// The elements of a set, or the keys of a map.
 pub(super) fn wire_elements(of: &Elements<'_>) -> Result<Vec<WireElement>, Unfit> {
-    if of.interval && of.key.len() != 1 {
-        return Err(Unfit::ConcatenatedInterval);
-    }
     let mut wire = Vec::with_capacity(of.keys.len());
     for values in &of.keys {
         let unfit = || Unfit::Key(values.to_vec());
-        if let ([part], [value], true) = (of.key, values, of.interval) {
-            let (first, last) = Type::from(*part).range(value).ok_or_else(unfit)?;
+        if !of.interval {
+            wire.push(WireElement {
+                key: key(of.key, values).ok_or_else(unfit)?,
+                ..WireElement::default()
+            });
+            continue;
+        }
+        let (first, last) = key_range(of.key, values).ok_or_else(unfit)?;
+        if of.is_rbtree() {
             let (start, end) = interval(first, &last);
             wire.push(start);
             wire.extend(end);
         } else {
             wire.push(WireElement {
-                key: key(of.key, values).ok_or_else(unfit)?,
+                key: first,
+                last: Some(last),
                 ..WireElement::default()
             });
         }
@@ -153,7 +157,7 @@ pub(super) fn owner(operation: &Operation<'_>, wire: usize) -> Option<usize> {
     let (Operation::AddElements(of) | Operation::DeleteElements(of)) = operation else {
         return Some(wire);
     };
-    if !of.interval {
+    if !of.is_rbtree() {
         return Some(wire);
     }
     let mut seen = 0;

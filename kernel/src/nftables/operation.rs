@@ -112,6 +112,14 @@ pub struct Elements<'a> {
     pub keys: Vec<&'a [Value]>,
 }
 
+impl Elements<'_> {
+    /// Whether the kernel has starts and ends as elements of their own (`nft_set_rbtree.c`). Ranges of a key with several
+    /// parts are one element each (`nft_set_pipapo.c`).
+    pub(crate) fn is_rbtree(&self) -> bool {
+        self.interval && self.key.len() == 1
+    }
+}
+
 impl Operation<'_> {
     /// What it changes. Of elements, all of them.
     pub fn object(&self) -> Object {

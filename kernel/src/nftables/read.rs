@@ -120,7 +120,7 @@ pub(super) struct RawSet {
     pub(super) data_type: Option<u32>,
     pub(super) comment: Option<String>,
     pub(super) elements: Vec<WireElement>,
-    /// Whether an element has what ours have not: a timeout, a second key, another verdict.
+    /// Whether an element has what ours have not: a timeout, another verdict.
     pub(super) odd_element: bool,
 }
 
@@ -300,7 +300,8 @@ pub(super) fn read_elements(
                         *odd |= read.verdict.is_none();
                     }
                     element::USERDATA => read.userdata = part.payload.to_vec(),
-                    element::TIMEOUT | element::KEY_END => *odd = true,
+                    element::KEY_END => read.last = Some(read_value(part)?.to_vec()),
+                    element::TIMEOUT => *odd = true,
                     _ => {}
                 }
             }
