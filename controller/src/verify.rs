@@ -13,10 +13,8 @@ use std::sync::atomic::AtomicBool;
 
 use policy_compiler::compile::compile;
 use policy_compiler::evaluate::{NodeEgress, Verdict};
-use policy_compiler::lower::{
-    Attachment, Bridges, InterfaceName, InterfaceNameError, Options, lower,
-};
-use policy_compiler::model::{Cluster, Pod};
+use policy_compiler::lower::{Attachment, Bridges, Options, lower};
+use policy_compiler::model::{Cluster, InterfaceName, InterfaceNameError, Pod};
 use policy_compiler::render;
 use policy_compiler::ruleset::Ruleset;
 use testbed::{Network, Outcome, Place, ProbeOptions, Testbed};

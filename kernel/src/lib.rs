@@ -1,7 +1,8 @@
 //! The only crate that talks to the kernel: nftables over netlink.
 //!
 //! ```text
-//!  Ruleset ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel       apply: all of it, or nothing and why
+//!     Plan ──▶ plan ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel   execute: transaction after transaction
+//!  Ruleset ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel       load, apply: all of it, or nothing and why
 //!                           linearize: rules to expressions
 //!  Ruleset ◀── read ◀── raise ◀── decode ◀── netlink ◀── kernel   read: all of one generation
 //!    Event ◀── watch ◀────────────────────── netlink ◀── kernel   watch: who changed what, and overruns
@@ -33,4 +34,4 @@ pub use netlink::attribute::Malformed;
 pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;
 pub use nftables::operation::{Elements, Operation, load};
-pub use nftables::{Event, Found, Generation, Nftables, Unknown, Watch};
+pub use nftables::{Event, Found, Generation, Halted, Nftables, Unknown, Watch};

@@ -54,6 +54,24 @@ fn elements<'a>(set: &'a str, interval: bool, keys: &'a [Vec<Value>]) -> Element
     }
 }
 
+fn add_chain(chain: &Chain) -> Operation<'_> {
+    Operation::AddChain {
+        family: INET,
+        name: &chain.name,
+        base: chain.base,
+    }
+}
+
+fn add_set<'a>(name: &'a str, set: &'a Set) -> Operation<'a> {
+    Operation::AddSet {
+        family: INET,
+        name,
+        key: &set.key,
+        interval: set.interval,
+        comment: &set.comment,
+    }
+}
+
 /// A namespace with the table, a chain `c` and a set `s` with one element, 10.0.0.7.
 fn prepared() -> (Namespace, Nftables) {
     let namespace = namespace();
@@ -63,15 +81,8 @@ fn prepared() -> (Namespace, Nftables) {
         .apply(
             &[
                 Operation::AddTable(INET),
-                Operation::AddChain {
-                    family: INET,
-                    chain: &c,
-                },
-                Operation::AddSet {
-                    family: INET,
-                    name: "s",
-                    set: &s,
-                },
+                add_chain(&c),
+                add_set("s", &s),
                 Operation::AddElements(elements("s", false, &keys)),
             ],
             None,
@@ -111,28 +122,12 @@ fn what_is_there_already_is_named() {
         "the kernel refused table inet picket: EEXIST: File exists"
     );
     let other = chain("other");
-    let both = [
-        Operation::AddChain {
-            family: INET,
-            chain: &other,
-        },
-        Operation::AddChain {
-            family: INET,
-            chain: &c,
-        },
-    ];
+    let both = [add_chain(&other), add_chain(&c)];
     assert_eq!(
         only(&both, Errno::EEXIST),
         "the kernel refused chain inet picket c: EEXIST: File exists"
     );
-    let text = only(
-        &[Operation::AddSet {
-            family: INET,
-            name: "s",
-            set: &s,
-        }],
-        Errno::EEXIST,
-    );
+    let text = only(&[add_set("s", &s)], Errno::EEXIST);
     assert_eq!(
         text,
         "the kernel refused set inet picket s: EEXIST: File exists"
@@ -229,7 +224,8 @@ fn what_is_not_there_is_named() {
         Operation::AddMap {
             family: INET,
             name: "m",
-            map: &map,
+            key: &map.key,
+            comment: &map.comment,
         },
         Operation::AddMapElements {
             family: INET,
@@ -247,10 +243,7 @@ fn what_is_in_use_is_named() {
     let used = Rule::verdict([Match::in_set([Field::Ipv4Source], "s")], Verdict::Drop);
     let other = chain("other");
     let start = [
-        Operation::AddChain {
-            family: INET,
-            chain: &other,
-        },
+        add_chain(&other),
         Operation::AppendRule {
             family: INET,
             chain: "other",
@@ -265,10 +258,7 @@ fn what_is_in_use_is_named() {
     assert!(text.contains("set inet picket s: EBUSY"), "{text}");
     let jump = Rule::verdict([], Verdict::Jump("c".into()));
     let start = [
-        Operation::AddChain {
-            family: INET,
-            chain: &other,
-        },
+        add_chain(&other),
         Operation::AppendRule {
             family: INET,
             chain: "other",
@@ -322,14 +312,8 @@ fn a_rule_that_closes_a_loop_is_named() {
         rule,
     };
     let refusals = refused(&[
-        Operation::AddChain {
-            family: INET,
-            chain: &first,
-        },
-        Operation::AddChain {
-            family: INET,
-            chain: &other,
-        },
+        add_chain(&first),
+        add_chain(&other),
         append("first", &to_c),
         append("c", &to_other),
         append("other", &to_c),
@@ -359,11 +343,7 @@ fn intervals_are_named_by_their_range() {
     ];
     let text = only(
         &[
-            Operation::AddSet {
-                family: INET,
-                name: "i",
-                set: &new,
-            },
+            add_set("i", &new),
             Operation::AddElements(elements("i", true, &first)),
             Operation::AddElements(elements("i", true, &second)),
         ],
@@ -482,11 +462,7 @@ fn operations_do_what_they_say() {
             &[
                 Operation::DeleteElements(elements("s", false, &one)),
                 Operation::AddElements(elements("s", false, &keys)),
-                Operation::AddSet {
-                    family: INET,
-                    name: "i",
-                    set: &interval,
-                },
+                add_set("i", &interval),
                 Operation::AddElements(elements("i", true, &all)),
                 Operation::DeleteElements(elements("i", true, &gone)),
                 Operation::AddElements(elements("i", true, &between)),

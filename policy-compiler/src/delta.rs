@@ -41,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use apply::{ApplyError, apply};
 
 use self::temporary::Names;
-use crate::ruleset::{Base, KeyType, MapElement, Rule, Ruleset, Table, TableFamily, Value};
+use crate::ruleset::{Base, KeyType, MapElement, Rule, Ruleset, Set, Table, TableFamily, Value};
 
 /// A key of a set or map.
 pub type Key = Vec<Value>;
@@ -143,6 +143,10 @@ pub enum Action {
     AddElements {
         /// The set.
         set: String,
+        /// The parts of a key.
+        key: Vec<KeyType>,
+        /// Whether elements may be ranges.
+        interval: bool,
         /// The keys.
         elements: BTreeSet<Key>,
     },
@@ -150,6 +154,10 @@ pub enum Action {
     DeleteElements {
         /// The set.
         set: String,
+        /// The parts of a key.
+        key: Vec<KeyType>,
+        /// Whether elements may be ranges.
+        interval: bool,
         /// The keys.
         elements: BTreeSet<Key>,
     },
@@ -168,6 +176,8 @@ pub enum Action {
     AddVerdicts {
         /// The map.
         map: String,
+        /// The parts of a key.
+        key: Vec<KeyType>,
         /// What it holds for the keys.
         elements: BTreeMap<Key, MapElement>,
     },
@@ -175,6 +185,8 @@ pub enum Action {
     Retarget {
         /// The map.
         map: String,
+        /// The parts of a key.
+        key: Vec<KeyType>,
         /// What it holds for the keys from now on.
         elements: BTreeMap<Key, MapElement>,
     },
@@ -182,6 +194,8 @@ pub enum Action {
     DeleteVerdicts {
         /// The map.
         map: String,
+        /// The parts of a key.
+        key: Vec<KeyType>,
         /// The keys.
         keys: BTreeSet<Key>,
     },
@@ -276,17 +290,29 @@ impl TableSteps {
         self.actions.entry(step).or_default().push(action);
     }
 
-    fn add_elements(&mut self, step: Step, set: &str, elements: BTreeSet<Key>) {
+    /// `of` is the set, of which only the type matters.
+    fn add_elements(&mut self, step: Step, set: &str, of: &Set, elements: BTreeSet<Key>) {
         if !elements.is_empty() {
-            let set = set.to_owned();
-            self.push(step, Action::AddElements { set, elements });
+            let action = Action::AddElements {
+                set: set.to_owned(),
+                key: of.key.clone(),
+                interval: of.interval,
+                elements,
+            };
+            self.push(step, action);
         }
     }
 
-    fn delete_elements(&mut self, step: Step, set: &str, elements: BTreeSet<Key>) {
+    /// `of` is the set, of which only the type matters.
+    fn delete_elements(&mut self, step: Step, set: &str, of: &Set, elements: BTreeSet<Key>) {
         if !elements.is_empty() {
-            let set = set.to_owned();
-            self.push(step, Action::DeleteElements { set, elements });
+            let action = Action::DeleteElements {
+                set: set.to_owned(),
+                key: of.key.clone(),
+                interval: of.interval,
+                elements,
+            };
+            self.push(step, action);
         }
     }
 

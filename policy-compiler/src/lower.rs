@@ -10,18 +10,16 @@ mod base;
 mod bridge;
 mod class;
 mod guards;
-mod interface;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 pub use class::Merging;
-pub use interface::{InterfaceName, InterfaceNameError};
 
 use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
-use crate::model::{Direction, Family};
+use crate::model::{Direction, Family, InterfaceName};
 use crate::ruleset::{Field, Ruleset, Table, TableFamily};
 
 /// What lowering has to know besides the rules.

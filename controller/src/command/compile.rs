@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use policy_compiler::lower::{Bridges, InterfaceName, Options, lower};
+use policy_compiler::lower::{Bridges, Options, lower};
+use policy_compiler::model::InterfaceName;
 use policy_compiler::{compile, render};
 
 use super::{Outcome, load};

@@ -12,8 +12,8 @@ use std::sync::{Mutex, OnceLock};
 
 use controller::verify::compiled;
 use policy_compiler::evaluate::NodeEgress;
-use policy_compiler::lower::{Attachment, Bridges, InterfaceName, Options};
-use policy_compiler::model::Cluster;
+use policy_compiler::lower::{Attachment, Bridges, Options};
+use policy_compiler::model::{Cluster, InterfaceName};
 use policy_compiler::render;
 use policy_compiler::ruleset::{Rule, Ruleset, TableFamily};
 use testbed::frames::FrameSender;

@@ -1,7 +1,7 @@
 //! A list of operations as one batch: what lies between a begin and an end takes effect at once, or not at all.
 
 use policy_compiler::name::COMMENT_LENGTH;
-use policy_compiler::ruleset::{Base, Chain, KeyType, Rule, TABLE, TableFamily, Value};
+use policy_compiler::ruleset::{Base, KeyType, Rule, TABLE, TableFamily, Value};
 
 use super::Generation;
 use super::constants::{chain, element, msg, rule, set, table};
@@ -37,6 +37,9 @@ pub(crate) struct Sent {
     /// How many elements of the operation earlier messages have, if it has elements.
     pub(crate) elements_before: Option<usize>,
 }
+
+/// What is added must not be there.
+const NEW: u16 = message::CREATE | message::EXCLUSIVE;
 
 /// Puts a batch together.
 pub(super) struct Builder {
@@ -137,7 +140,6 @@ impl Builder {
     }
 
     fn operation(&mut self, operation: &Operation<'_>) -> Result<(), Unfit> {
-        const NEW: u16 = message::CREATE | message::EXCLUSIVE;
         let named_table = |out: &mut Writer| out.put_text(table::NAME, TABLE);
         match operation {
             Operation::AddTable(family) => {
@@ -152,7 +154,7 @@ impl Builder {
             Operation::DeleteTable(family) => {
                 self.message(msg::DELTABLE, 0, *family, None, named_table);
             }
-            Operation::AddChain { family, chain } => self.chain(*family, chain, NEW),
+            Operation::AddChain { family, name, base } => self.chain(*family, name, *base),
             Operation::DeleteChain { family, name } => {
                 self.message(msg::DELCHAIN, 0, *family, None, |out| {
                     out.put_text(chain::TABLE, TABLE);
@@ -170,16 +172,27 @@ impl Builder {
                 chain,
                 rule,
             } => self.rule(*family, chain, rule)?,
-            Operation::AddSet { family, name, set } => {
-                let flags = match (set.interval, set.key.len()) {
+            Operation::AddSet {
+                family,
+                name,
+                key,
+                interval,
+                comment,
+            } => {
+                let flags = match (interval, key.len()) {
                     (false, _) => 0,
                     (true, 1) => set::F_INTERVAL,
                     (true, _) => set::F_INTERVAL | set::F_CONCAT,
                 };
-                self.set(*family, name, &set.key, flags, &set.comment)?;
+                self.set(*family, name, key, flags, comment)?;
             }
-            Operation::AddMap { family, name, map } => {
-                self.set(*family, name, &map.key, set::F_MAP, &map.comment)?;
+            Operation::AddMap {
+                family,
+                name,
+                key,
+                comment,
+            } => {
+                self.set(*family, name, key, set::F_MAP, comment)?;
             }
             Operation::DeleteSet { family, name } => {
                 self.message(msg::DELSET, 0, *family, None, |out| {
@@ -232,11 +245,11 @@ impl Builder {
         Ok(())
     }
 
-    fn chain(&mut self, family: TableFamily, new: &Chain, flags: u16) {
-        self.message(msg::NEWCHAIN, flags, family, None, |out| {
+    fn chain(&mut self, family: TableFamily, name: &str, base: Option<Base>) {
+        self.message(msg::NEWCHAIN, NEW, family, None, |out| {
             out.put_text(chain::TABLE, TABLE);
-            out.put_text(chain::NAME, &new.name);
-            if let Some(Base { hook, priority }) = new.base {
+            out.put_text(chain::NAME, name);
+            if let Some(Base { hook, priority }) = base {
                 out.put_text(chain::TYPE, "filter");
                 out.put_u32(chain::POLICY, chain::ACCEPT);
                 out.nested(chain::HOOK, |out| {
@@ -266,38 +279,32 @@ impl Builder {
         let parts = types.iter().map(|part| Type::from(*part).id());
         let type_id = parts.fold(0, |all, part| all << 6 | part);
         let id = self.next_set();
-        self.message(
-            msg::NEWSET,
-            message::CREATE | message::EXCLUSIVE,
-            family,
-            None,
-            |out| {
-                out.put_text(set::TABLE, TABLE);
-                out.put_text(set::NAME, name);
-                out.put_u32(set::FLAGS, flags);
-                out.put_u32(set::KEY_TYPE, type_id);
-                out.put_u32(set::KEY_LEN, key_length(types) as u32);
-                if is_map {
-                    out.put_u32(set::DATA_TYPE, set::VERDICTS);
-                    out.put_u32(set::DATA_LEN, 0);
-                }
-                out.put_u32(set::ID, id);
-                if flags & set::F_CONCAT != 0 {
-                    out.nested(set::DESC, |out| {
-                        out.nested(set::DESC_CONCAT, |out| {
-                            for part in types {
-                                let length = Type::from(*part).length() as u32;
-                                // NFTA_LIST_ELEM
-                                out.nested(element::LIST_ELEMENT, |out| {
-                                    out.put_u32(set::FIELD_LEN, length);
-                                });
-                            }
-                        });
+        self.message(msg::NEWSET, NEW, family, None, |out| {
+            out.put_text(set::TABLE, TABLE);
+            out.put_text(set::NAME, name);
+            out.put_u32(set::FLAGS, flags);
+            out.put_u32(set::KEY_TYPE, type_id);
+            out.put_u32(set::KEY_LEN, key_length(types) as u32);
+            if is_map {
+                out.put_u32(set::DATA_TYPE, set::VERDICTS);
+                out.put_u32(set::DATA_LEN, 0);
+            }
+            out.put_u32(set::ID, id);
+            if flags & set::F_CONCAT != 0 {
+                out.nested(set::DESC, |out| {
+                    out.nested(set::DESC_CONCAT, |out| {
+                        for part in types {
+                            let length = Type::from(*part).length() as u32;
+                            // NFTA_LIST_ELEM
+                            out.nested(element::LIST_ELEMENT, |out| {
+                                out.put_u32(set::FIELD_LEN, length);
+                            });
+                        }
                     });
-                }
-                out.put(set::USERDATA, &userdata::set(order, is_map, comment));
-            },
-        );
+                });
+            }
+            out.put(set::USERDATA, &userdata::set(order, is_map, comment));
+        });
         Ok(())
     }
 

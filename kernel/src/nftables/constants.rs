@@ -60,6 +60,7 @@ pub(crate) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    pub(crate) const COUNT: u16 = 20;
     pub(crate) const DESC_SIZE: u16 = 1;
     pub(crate) const DESC_CONCAT: u16 = 2;
     /// `NFTA_SET_FIELD_LEN` of `enum nft_set_field_attributes`

@@ -7,7 +7,8 @@ use testbed::Namespace;
 
 use super::Generation;
 use super::constants::{element, family, msg, table};
-use super::read::{Raw, RawSet, read_elements};
+use super::read::{Raw, RawSet};
+use super::read_elements::read_elements;
 use super::watch;
 use crate::netlink::attribute::Writer;
 use crate::netlink::message::{self, Content, DUMP, Header, Messages};

@@ -14,8 +14,10 @@ pub(crate) mod linearize;
 mod lists;
 pub(crate) mod object;
 pub(crate) mod operation;
+mod plan;
 mod raise;
 mod read;
+mod read_elements;
 mod socket;
 mod types;
 mod userdata;
@@ -24,12 +26,20 @@ mod watch;
 use std::fmt;
 
 pub use found::{Found, Unknown};
+pub use plan::Halted;
 pub use socket::Nftables;
 pub use watch::{Event, Watch};
 
 /// The kernel's count of changes to nftables in this network namespace, whoever made them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
+
+impl Generation {
+    /// The generation after one more change: the kernel leaves out 0 (`nf_tables_commit`).
+    fn next(self) -> Self {
+        Self(self.0.checked_add(1).unwrap_or(1))
+    }
+}
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

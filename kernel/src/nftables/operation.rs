@@ -1,8 +1,8 @@
 //! Changes, as the parts of a batch.
 
-use policy_compiler::ruleset::{
-    Chain, KeyType, MapElement, Rule, Ruleset, Set, TableFamily, Value, VerdictMap,
-};
+use std::collections::BTreeMap;
+
+use policy_compiler::ruleset::{Base, KeyType, MapElement, Rule, Ruleset, TableFamily, Value};
 
 use super::object::Object;
 
@@ -18,12 +18,14 @@ pub enum Operation<'a> {
     EnsureTable(TableFamily),
     /// A table with all that is in it.
     DeleteTable(TableFamily),
-    /// A chain without its rules.
+    /// A chain without rules.
     AddChain {
         /// Its table.
         family: TableFamily,
-        /// Name and hook; its rules are not looked at.
-        chain: &'a Chain,
+        /// Its name.
+        name: &'a str,
+        /// Where it is hooked in.
+        base: Option<Base>,
     },
     /// A chain that nothing jumps to (EBUSY), with its rules.
     DeleteChain {
@@ -48,23 +50,29 @@ pub enum Operation<'a> {
         /// The rule.
         rule: &'a Rule,
     },
-    /// A set without its elements.
+    /// A set without elements.
     AddSet {
         /// Its table.
         family: TableFamily,
         /// Its name.
         name: &'a str,
-        /// Its type; its elements are not looked at.
-        set: &'a Set,
+        /// The parts of a key.
+        key: &'a [KeyType],
+        /// Whether elements may be ranges.
+        interval: bool,
+        /// What it holds.
+        comment: &'a str,
     },
-    /// A verdict map without its elements.
+    /// A verdict map without elements.
     AddMap {
         /// Its table.
         family: TableFamily,
         /// Its name.
         name: &'a str,
-        /// Its type; its elements are not looked at.
-        map: &'a VerdictMap,
+        /// The parts of a key.
+        key: &'a [KeyType],
+        /// What it holds.
+        comment: &'a str,
     },
     /// A set or a map that no rule uses (EBUSY), with its elements.
     DeleteSet {
@@ -120,7 +128,56 @@ impl Elements<'_> {
     }
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    pub(crate) fn add_verdicts(
+        family: TableFamily,
+        map: &'a str,
+        key: &'a [KeyType],
+        elements: &'a BTreeMap<Vec<Value>, MapElement>,
+    ) -> Self {
+        let elements = elements.iter();
+        Self::AddMapElements {
+            family,
+            map,
+            key,
+            elements: elements
+                .map(|(key, element)| (key.as_slice(), element))
+                .collect(),
+        }
+    }
+
+    /// The first and the second half of its elements, if it has several.
+    pub(crate) fn halves(&self) -> Option<[Self; 2]> {
+        let of_keys = |of: &Elements<'a>| {
+            let (first, second) = of.keys.split_at(of.keys.len() / 2);
+            let with = |keys: &[&'a [Value]]| Elements {
+                keys: keys.to_vec(),
+                ..*of
+            };
+            (!first.is_empty()).then(|| [with(first), with(second)])
+        };
+        match self {
+            Self::AddElements(of) => of_keys(of).map(|halves| halves.map(Self::AddElements)),
+            Self::DeleteElements(of) => of_keys(of).map(|halves| halves.map(Self::DeleteElements)),
+            Self::AddMapElements {
+                family,
+                map,
+                key,
+                elements,
+            } => {
+                let (first, second) = elements.split_at(elements.len() / 2);
+                let with = |elements: &[(&'a [Value], &'a MapElement)]| Self::AddMapElements {
+                    family: *family,
+                    map,
+                    key,
+                    elements: elements.to_vec(),
+                };
+                (!first.is_empty()).then(|| [with(first), with(second)])
+            }
+            _ => None,
+        }
+    }
+
     /// What it changes. Of elements, all of them.
     pub fn object(&self) -> Object {
         let chain = |family: &TableFamily, name: &str| Object::Chain {
@@ -140,10 +197,9 @@ impl Operation<'_> {
             Self::AddTable(family) | Self::EnsureTable(family) | Self::DeleteTable(family) => {
                 Object::Table(*family)
             }
-            Self::AddChain { family, chain: new } => chain(family, &new.name),
-            Self::DeleteChain { family, name } | Self::FlushChain { family, name } => {
-                chain(family, name)
-            }
+            Self::AddChain { family, name, .. }
+            | Self::DeleteChain { family, name }
+            | Self::FlushChain { family, name } => chain(family, name),
             Self::AppendRule {
                 family,
                 chain,
@@ -183,9 +239,19 @@ pub fn load(ruleset: &Ruleset) -> Vec<Operation<'_>> {
         let family = table.family;
         operations.push(Operation::AddTable(family));
         let chains = table.chains.iter();
-        operations.extend(chains.map(|chain| Operation::AddChain { family, chain }));
+        operations.extend(chains.map(|chain| Operation::AddChain {
+            family,
+            name: &chain.name,
+            base: chain.base,
+        }));
         for (name, set) in &table.sets {
-            operations.push(Operation::AddSet { family, name, set });
+            operations.push(Operation::AddSet {
+                family,
+                name,
+                key: &set.key,
+                interval: set.interval,
+                comment: &set.comment,
+            });
             if !set.elements.is_empty() {
                 operations.push(Operation::AddElements(Elements {
                     family,
@@ -197,17 +263,15 @@ pub fn load(ruleset: &Ruleset) -> Vec<Operation<'_>> {
             }
         }
         for (name, map) in &table.maps {
-            operations.push(Operation::AddMap { family, name, map });
+            operations.push(Operation::AddMap {
+                family,
+                name,
+                key: &map.key,
+                comment: &map.comment,
+            });
             if !map.elements.is_empty() {
-                let elements = map.elements.iter();
-                operations.push(Operation::AddMapElements {
-                    family,
-                    map: name,
-                    key: &map.key,
-                    elements: elements
-                        .map(|(key, element)| (key.as_slice(), element))
-                        .collect(),
-                });
+                let elements = Operation::add_verdicts(family, name, &map.key, &map.elements);
+                operations.push(elements);
             }
         }
         for chain in &table.chains {

@@ -2,10 +2,10 @@
 
 use policy_compiler::ruleset::{Base, Chain, TABLE, TableFamily};
 
-use super::constants::{chain, element, family, msg, rule, set, table};
+use super::constants::{chain, family, msg, rule, set, table};
 use super::decode;
 use super::element::WireElement;
-use super::expression::{Expression, read_value, read_verdict};
+use super::expression::Expression;
 use super::families::{family_number, family_of, hook_of};
 use super::found::{Found, Unknown};
 use super::object::Object;
@@ -67,27 +67,14 @@ impl Nftables {
             }
         }
         for found in &mut raw.sets {
-            let request = |out: &mut Writer| {
-                out.put_text(element::LIST_TABLE, TABLE);
-                out.put_text(element::LIST_SET, &found.name);
-            };
-            let number = family_number(found.family);
-            let (elements, odd) = (&mut found.elements, &mut found.odd_element);
-            let one = self.request(
-                msg::GETSETELEM,
-                DUMP,
-                number,
-                request,
-                |_, _, attributes| read_elements(attributes, elements, odd),
-            )?;
-            dumped = dumped.and(one);
+            dumped = dumped.and(self.read_elements(found)?);
         }
         Ok(dumped)
     }
 }
 
 impl Dumped {
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         if other == Self::All { self } else { other }
     }
 }
@@ -119,6 +106,8 @@ pub(super) struct RawSet {
     pub(super) type_id: u32,
     pub(super) data_type: Option<u32>,
     pub(super) comment: Option<String>,
+    /// How many elements it has: from Linux 6.17.
+    pub(super) count: Option<u32>,
     pub(super) elements: Vec<WireElement>,
     /// Whether an element has what ours have not: a timeout, another verdict.
     pub(super) odd_element: bool,
@@ -233,6 +222,7 @@ impl Raw {
             type_id: 0,
             data_type: None,
             comment: None,
+            count: None,
             elements: Vec::new(),
             odd_element: false,
         };
@@ -245,6 +235,7 @@ impl Raw {
                 set::FLAGS => found.flags = attribute.u32()?,
                 set::KEY_TYPE => found.type_id = attribute.u32()?,
                 set::DATA_TYPE => found.data_type = Some(attribute.u32()?),
+                set::COUNT => found.count = Some(attribute.u32()?),
                 set::USERDATA => {
                     let text = userdata::text(attribute.payload, userdata::SET_COMMENT);
                     found.comment = text.map(str::to_owned);
@@ -272,41 +263,4 @@ fn read_hook(attributes: &[u8]) -> Result<Option<Base>, Malformed> {
     Ok(hook
         .zip(priority)
         .map(|(hook, priority)| Base { hook, priority }))
-}
-
-pub(super) fn read_elements(
-    attributes: &[u8],
-    elements: &mut Vec<WireElement>,
-    odd: &mut bool,
-) -> Result<(), Malformed> {
-    for attribute in Attributes(attributes) {
-        let attribute = attribute?;
-        if attribute.kind != element::LIST_ELEMENTS {
-            continue;
-        }
-        for one in attribute.nested() {
-            let mut read = WireElement::default();
-            for part in one?.nested() {
-                let part = part?;
-                match part.kind {
-                    element::KEY => read.key = read_value(part)?.to_vec(),
-                    element::FLAGS => {
-                        let flags = part.u32()?;
-                        read.end = flags & element::F_INTERVAL_END != 0;
-                        *odd |= flags & !element::F_INTERVAL_END != 0;
-                    }
-                    element::DATA => {
-                        read.verdict = read_verdict(part)?;
-                        *odd |= read.verdict.is_none();
-                    }
-                    element::USERDATA => read.userdata = part.payload.to_vec(),
-                    element::KEY_END => read.last = Some(read_value(part)?.to_vec()),
-                    element::TIMEOUT => *odd = true,
-                    _ => {}
-                }
-            }
-            elements.push(read);
-        }
-    }
-    Ok(())
 }

@@ -64,10 +64,23 @@ impl Nftables {
         operations: &[Operation<'_>],
         expected: Option<Generation>,
     ) -> Result<(), Error> {
+        self.apply_within(usize::MAX, operations, expected)
+    }
+
+    /// [`Nftables::apply`] if the batch has at most this many bytes.
+    pub(super) fn apply_within(
+        &mut self,
+        limit: usize,
+        operations: &[Operation<'_>],
+        expected: Option<Generation>,
+    ) -> Result<(), Error> {
         let batch = Batch::new(operations, expected, self.socket.next_sequence())?;
-        self.socket.use_sequence(batch.messages.len() as u32);
         let bytes = batch.bytes.len();
         let too_large = |room| Error::TooLarge { bytes, room };
+        if bytes > limit {
+            return Err(too_large(limit));
+        }
+        self.socket.use_sequence(batch.messages.len() as u32);
         self.socket.make_room(bytes).map_err(too_large)?;
         self.socket
             .send(&batch.bytes)

@@ -52,6 +52,19 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Watch {
     socket: Socket,
+    /// Heard of, and not yet handed out.
+    heard: Vec<Event>,
+}
+
+/// What others changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// Nothing of ours; nftables is at this generation since.
+    Elsewhere(Generation),
+    /// Something of ours.
+    Ours,
+    /// It can not be told.
+    Unknown,
 }
 
 impl Watch {
@@ -63,7 +76,10 @@ impl Watch {
     pub fn open(buffer: usize) -> Result<Self, Error> {
         let mut socket = Socket::open(buffer).map_err(Error::Open)?;
         socket.join(GROUP).map_err(Error::Open)?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            heard: Vec::new(),
+        })
     }
 
     /// Waits until something is heard, at most that long, and returns all that is there, which may be nothing.
@@ -84,14 +100,47 @@ impl Watch {
     /// # Errors
     /// [`Error::Receive`].
     pub fn events(&mut self) -> Result<Vec<Event>, Error> {
-        let mut events = Vec::new();
+        self.hear()?;
+        Ok(std::mem::take(&mut self.heard))
+    }
+
+    fn hear(&mut self) -> Result<(), Error> {
         loop {
             match self.socket.receive().map_err(Error::Receive)? {
-                Received::Nothing => return Ok(events),
-                Received::Overrun => events.push(Event::Overrun),
-                Received::Bytes(bytes) => events.extend(read(bytes)),
+                Received::Nothing => return Ok(()),
+                Received::Overrun => self.heard.push(Event::Overrun),
+                Received::Bytes(bytes) => self.heard.extend(read(bytes)),
             }
         }
+    }
+
+    /// What came after the generation, by others than the socket of this port. All of it stays to be heard.
+    ///
+    /// The kernel tells of a change before it lets the next one start, so whoever was refused for it has heard of it.
+    pub(super) fn foreign_since(&mut self, since: Generation, own: u32) -> Result<Foreign, Error> {
+        self.hear()?;
+        let ends_at_since = |event: &Event| matches!(event, Event::Generation { generation, .. } if *generation == since);
+        let later = match self.heard.iter().rposition(ends_at_since) {
+            Some(place) => &self.heard[place + 1..],
+            None => &self.heard[..],
+        };
+        let mut at = since;
+        for event in later {
+            match event {
+                Event::Overrun => return Ok(Foreign::Unknown),
+                Event::Object { port, .. } if *port != own => return Ok(Foreign::Ours),
+                Event::Object { .. } => {}
+                // Each in its order, or something was missed.
+                Event::Generation { generation, .. } if *generation == at.next() => {
+                    at = *generation;
+                }
+                Event::Generation { .. } => return Ok(Foreign::Unknown),
+            }
+        }
+        Ok(match at == since {
+            true => Foreign::Unknown,
+            false => Foreign::Elsewhere(at),
+        })
     }
 }
 

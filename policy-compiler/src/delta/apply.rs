@@ -91,7 +91,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
         Action::DeleteSet(set) => {
             table.sets.remove(set).ok_or_else(|| Missing(set.clone()))?;
         }
-        Action::AddElements { set, elements } => {
+        Action::AddElements { set, elements, .. } => {
             let value = table
                 .sets
                 .get_mut(set)
@@ -102,7 +102,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 }
             }
         }
-        Action::DeleteElements { set, elements } => {
+        Action::DeleteElements { set, elements, .. } => {
             let value = table
                 .sets
                 .get_mut(set)
@@ -125,7 +125,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
         Action::DeleteMap(map) => {
             table.maps.remove(map).ok_or_else(|| Missing(map.clone()))?;
         }
-        Action::AddVerdicts { map, elements } => {
+        Action::AddVerdicts { map, elements, .. } => {
             let value = table
                 .maps
                 .get_mut(map)
@@ -140,7 +140,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 }
             }
         }
-        Action::Retarget { map, elements } => {
+        Action::Retarget { map, elements, .. } => {
             let value = table
                 .maps
                 .get_mut(map)
@@ -155,7 +155,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 }
             }
         }
-        Action::DeleteVerdicts { map, keys } => {
+        Action::DeleteVerdicts { map, keys, .. } => {
             let value = table
                 .maps
                 .get_mut(map)

@@ -20,21 +20,22 @@ impl Objects<'_> {
         }
         for (name, set) in &self.sets {
             steps.push(step, add_set(name, set));
-            steps.add_elements(step, name, set.elements.clone());
+            steps.add_elements(step, name, set, set.elements.clone());
         }
         for (name, map) in &self.maps {
             let (key, comment) = (map.key.clone(), map.comment.clone());
             let map_name = (*name).to_owned();
             let action = Action::AddMap {
                 map: map_name.clone(),
-                key,
+                key: key.clone(),
                 comment,
             };
             steps.push(step, action);
             if !map.elements.is_empty() {
                 let elements = map.elements.clone();
                 let map = map_name;
-                steps.push(step, Action::AddVerdicts { map, elements });
+                let action = Action::AddVerdicts { map, key, elements };
+                steps.push(step, action);
             }
         }
         for chain in self.chains.iter().filter(|chain| !chain.rules.is_empty()) {

@@ -28,10 +28,10 @@ pub(super) fn change(
     if !seen.is_empty() && !may_be_seen(sides, set, &seen) {
         return None;
     }
-    steps.add_elements(Step::Early, set, early);
-    steps.delete_elements(Step::Tighten, set, gone);
-    steps.add_elements(Step::Loosen, set, new);
-    steps.delete_elements(Step::Late, set, late);
+    steps.add_elements(Step::Early, set, change.from, early);
+    steps.delete_elements(Step::Tighten, set, change.from, gone);
+    steps.add_elements(Step::Loosen, set, change.from, new);
+    steps.delete_elements(Step::Late, set, change.from, late);
     Some(())
 }
 

@@ -80,17 +80,17 @@ fn change_set(
             let kept = change.kept();
             let less = |elements: &BTreeSet<_>| elements.difference(&kept).cloned().collect();
             let within = |elements: &BTreeSet<_>| kept.difference(elements).cloned().collect();
-            steps.delete_elements(Step::Tighten, name, less(gone));
-            steps.add_elements(Step::Tighten, name, within(gone));
-            steps.delete_elements(Step::Loosen, name, within(new));
-            steps.add_elements(Step::Loosen, name, less(new));
+            steps.delete_elements(Step::Tighten, name, change.from, less(gone));
+            steps.add_elements(Step::Tighten, name, change.from, within(gone));
+            steps.delete_elements(Step::Loosen, name, change.from, within(new));
+            steps.add_elements(Step::Loosen, name, change.from, less(new));
         }
         Role::Denies => {
             if change.from.interval || !chains::is_gate_recognised(sides, name) {
                 return None;
             }
-            steps.add_elements(Step::Close, name, new.clone());
-            steps.delete_elements(Step::Open, name, gone.clone());
+            steps.add_elements(Step::Close, name, change.from, new.clone());
+            steps.delete_elements(Step::Open, name, change.from, gone.clone());
         }
         Role::Permits => permits::change(sides, name, change, steps)?,
         Role::Unknown => return None,
@@ -126,7 +126,7 @@ fn replace_sets(sides: &Sides<'_>, steps: &mut TableSteps) {
     for (name, change) in replaced {
         steps.push(Step::Tighten, Action::DeleteSet((*name).to_owned()));
         steps.push(Step::Loosen, add_set(name, change.to));
-        steps.add_elements(Step::Loosen, name, change.to.elements.clone());
+        steps.add_elements(Step::Loosen, name, change.to, change.to.elements.clone());
     }
 }
 

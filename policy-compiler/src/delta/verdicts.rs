@@ -78,7 +78,7 @@ pub(super) fn change(
             }
         }
     }
-    changes.write(name, steps);
+    changes.write(name, from, steps);
     Some(())
 }
 
@@ -206,20 +206,21 @@ impl MapChanges {
         }
     }
 
-    fn write(self, name: &str, steps: &mut TableSteps) {
+    /// `of` is the map, of which only the type matters.
+    fn write(self, name: &str, of: &VerdictMap, steps: &mut TableSteps) {
         for (step, one) in self.steps {
-            let map = || name.to_owned();
+            let (map, key) = (|| name.to_owned(), || of.key.clone());
             if !one.delete.is_empty() {
-                let (map, keys) = (map(), one.delete);
-                steps.push(step, Action::DeleteVerdicts { map, keys });
+                let (map, key, keys) = (map(), key(), one.delete);
+                steps.push(step, Action::DeleteVerdicts { map, key, keys });
             }
             if !one.retarget.is_empty() {
-                let (map, elements) = (map(), one.retarget);
-                steps.push(step, Action::Retarget { map, elements });
+                let (map, key, elements) = (map(), key(), one.retarget);
+                steps.push(step, Action::Retarget { map, key, elements });
             }
             if !one.add.is_empty() {
-                let (map, elements) = (map(), one.add);
-                steps.push(step, Action::AddVerdicts { map, elements });
+                let (map, key, elements) = (map(), key(), one.add);
+                steps.push(step, Action::AddVerdicts { map, key, elements });
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod address;
 mod cluster;
+mod interface;
 mod name;
 mod object;
 mod policy;
@@ -12,6 +13,7 @@ mod selector;
 
 pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family};
 pub use cluster::{Cluster, Owner};
+pub use interface::{InterfaceName, InterfaceNameError};
 pub use name::{NamespacedName, PolicyId};
 pub use object::{ContainerPort, Namespace, Node, Phase, Pod};
 pub use policy::{

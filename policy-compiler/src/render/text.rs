@@ -2,7 +2,7 @@
 //!
 //! Nothing here is quoted by escaping, since nft's strings have no escapes: names come from
 //! [`crate::name::Namer`] and comments from [`crate::name::comment`], which only make what needs none, and an
-//! interface's name is refused where it enters ([`crate::lower::InterfaceName`]).
+//! interface's name is refused where it enters ([`crate::model::InterfaceName`]).
 
 use std::fmt::{self, Write};
 

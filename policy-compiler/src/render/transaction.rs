@@ -44,11 +44,11 @@ fn commands(operation: &Operation) -> Vec<String> {
             )]
         }
         Action::DeleteSet(set) => vec![format!("delete set {within} {set}")],
-        Action::AddElements { set, elements } => {
+        Action::AddElements { set, elements, .. } => {
             let elements = keys(&mut elements.iter());
             vec![format!("add element {within} {set} {{ {elements} }}")]
         }
-        Action::DeleteElements { set, elements } => {
+        Action::DeleteElements { set, elements, .. } => {
             let elements = keys(&mut elements.iter());
             vec![format!("delete element {within} {set} {{ {elements} }}")]
         }
@@ -59,11 +59,11 @@ fn commands(operation: &Operation) -> Vec<String> {
             )]
         }
         Action::DeleteMap(map) => vec![format!("delete map {within} {map}")],
-        Action::AddVerdicts { map, elements } => {
+        Action::AddVerdicts { map, elements, .. } => {
             let elements = verdicts(&mut elements.iter());
             vec![format!("add element {within} {map} {{ {elements} }}")]
         }
-        Action::Retarget { map, elements } => {
+        Action::Retarget { map, elements, .. } => {
             let old = keys(&mut elements.keys());
             let new = verdicts(&mut elements.iter());
             vec![
@@ -71,7 +71,9 @@ fn commands(operation: &Operation) -> Vec<String> {
                 format!("add element {within} {map} {{ {new} }}"),
             ]
         }
-        Action::DeleteVerdicts { map, keys: deleted } => {
+        Action::DeleteVerdicts {
+            map, keys: deleted, ..
+        } => {
             let deleted = keys(&mut deleted.iter());
             vec![format!("delete element {within} {map} {{ {deleted} }}")]
         }
