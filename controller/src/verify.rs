@@ -11,13 +11,14 @@ mod sample;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
+use kernel::{Generation, Halted, Nftables};
 use policy_compiler::compile::compile;
+use policy_compiler::delta::delta;
 use policy_compiler::evaluate::{NodeEgress, Verdict};
 use policy_compiler::lower::{Attachment, Bridges, Options, lower};
 use policy_compiler::model::{Cluster, InterfaceName, InterfaceNameError, Pod};
-use policy_compiler::render;
 use policy_compiler::ruleset::Ruleset;
-use testbed::{Network, Outcome, Place, ProbeOptions, Testbed};
+use testbed::{Namespace, Network, Outcome, Place, ProbeOptions, Testbed};
 
 use crate::flow::{Answer, Answered, Question};
 
@@ -31,6 +32,12 @@ pub enum Error {
     /// Namespaces, links or probes failed.
     #[error(transparent)]
     Testbed(#[from] testbed::Error),
+    /// nftables could not be asked. The remedy is in the source.
+    #[error("nftables could not be asked")]
+    Nftables(#[from] kernel::Error),
+    /// The kernel did not take the rules.
+    #[error("the rules could not be loaded")]
+    Rules(#[from] Halted),
     /// The testbed named an interface that rules cannot hold.
     #[error(transparent)]
     Interface(#[from] InterfaceNameError),
@@ -77,7 +84,7 @@ pub fn verify(
     for (place, namespace) in testbed.namespaces() {
         if let Place::Node(node) = place {
             let options = options(cluster, node, &testbed, settings)?;
-            namespace.nft_commands(&render::commands(&compiler(cluster, node, &options)))?;
+            load(namespace, &compiler(cluster, node, &options))?;
         }
     }
     let expected = answers.iter().filter_map(|answer| match &answer.answered {
@@ -101,6 +108,15 @@ pub fn verify(
         }
     }
     Ok(answers)
+}
+
+/// Loads the rules as the agent does when it finds a kernel without any.
+fn load(namespace: &Namespace, ruleset: &Ruleset) -> Result<(), Error> {
+    let mut nftables = namespace.run(Nftables::open)??;
+    let Generation(generation) = nftables.generation()?;
+    let plan = delta(&Ruleset::default(), ruleset, generation);
+    nftables.execute(&plan, None)?;
+    Ok(())
 }
 
 /// What the testbed knows of a node's interfaces, as the plugin does on a real one.

@@ -95,13 +95,6 @@ pub enum Error {
         /// How long it was given.
         seconds: u64,
     },
-    /// A transaction of nft is larger than the kernel takes from a process without privileges of its own: nft may
-    /// not raise the size of its socket buffer in a user namespace. 200 kB, or some 500 rules, are usual.
-    #[error(
-        "the ruleset is too large to be loaded at once in a user namespace: load it in parts, run as root, \
-         or raise the limit: sysctl -w net.core.wmem_default=16777216"
-    )]
-    TooLarge,
     /// The topology cannot be built.
     #[error(transparent)]
     Topology(#[from] TopologyError),

@@ -40,32 +40,7 @@ impl Namespace {
 
     /// Loads `ruleset` with `nft -f -`, as one transaction, and returns what nft prints.
     pub fn nft(&self, ruleset: &str) -> Result<String, Error> {
-        let result = self.run(|| program::NFT.run(&["-f", "-"], ruleset))?;
-        // The words of EMSGSIZE.
-        let too_large = |error: &Error| matches!(error, Error::Program { stderr, .. } if stderr.contains("Message too long"));
-        result.map_err(|error| {
-            if too_large(&error) {
-                Error::TooLarge
-            } else {
-                error
-            }
-        })
-    }
-
-    /// Loads these commands in their order, each a whole command of nft.
-    ///
-    /// It is one transaction where the kernel takes it as one, and several where not ([`Error::TooLarge`]): for
-    /// loading rules before there is traffic, not for replacing rules under it. A command that fails leaves the
-    /// transactions before its own in force.
-    pub fn nft_commands(&self, commands: &[String]) -> Result<(), Error> {
-        match self.nft(&commands.join("\n")) {
-            Err(Error::TooLarge) if commands.len() > 1 => {
-                let (first, second) = commands.split_at(commands.len() / 2);
-                self.nft_commands(first)?;
-                self.nft_commands(second)
-            }
-            other => other.map(drop),
-        }
+        self.run(|| program::NFT.run(&["-f", "-"], ruleset))?
     }
 
     /// Loads a JSON document with `nft -j -f -` and returns what nft prints.

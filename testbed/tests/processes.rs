@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use testbed::Outcome::{Dropped, Passed};
-use testbed::{Place, Privileges, Protocol};
+use testbed::{Place, Privileges};
 
 /// Nobody, and a user on no system.
 const UNPRIVILEGED: u32 = 65534;
@@ -139,54 +139,7 @@ fn work_without_privileges() {
         assert_outcomes(&testbed, &expected);
         testbed.forget_connections().unwrap();
     }
-    load_more_rules_than_one_transaction_takes();
     println!("done");
-}
-
-fn load_more_rules_than_one_transaction_takes() {
-    let testbed = cluster(NETWORKS[0]);
-    let namespace = testbed.namespace(&node("a")).unwrap();
-    let head = [
-        "add table inet many".to_owned(),
-        "add chain inet many c { type filter hook forward priority 0; }".to_owned(),
-    ];
-    let rule = |number| {
-        format!("add rule inet many c ip saddr 10.1.0.11 tcp dport {number} counter accept")
-    };
-    let last = "add rule inet many c ip saddr 10.1.0.11 drop".to_owned();
-    let commands: Vec<String> = head
-        .into_iter()
-        .chain((1..4000).map(rule))
-        .chain([last])
-        .collect();
-    // Where this passes, the machine has a larger limit than usual, and the rest shows nothing new.
-    let at_once = namespace.nft(&commands.join("\n"));
-    assert!(
-        matches!(at_once, Ok(_) | Err(testbed::Error::TooLarge)),
-        "{at_once:?}"
-    );
-    namespace
-        .nft("table inet many\ndelete table inet many")
-        .unwrap();
-    namespace.nft_commands(&commands).unwrap();
-    assert_all(
-        &testbed,
-        vec![ask(pod("a1"), pod("b1"), Protocol::Icmp, Family::V4)],
-        Dropped,
-    );
-    let listed = namespace.nft("list table inet many").unwrap();
-    assert_eq!(
-        listed.matches("ip saddr").count(),
-        4000,
-        "every rule is there once"
-    );
-    assert!(
-        listed
-            .trim_end()
-            .trim_end_matches(['}', '\n', '\t'])
-            .ends_with("drop"),
-        "and in order"
-    );
 }
 
 fn enter_with_threads() {
