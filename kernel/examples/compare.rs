@@ -130,6 +130,7 @@ fn ruleset() -> Ruleset {
         name: "egress".into(),
         base: Some(Base {
             hook: Hook::Forward,
+            device: None,
             priority: -6,
         }),
         rules: vec![Rule::lookup([Field::Ipv4Source], "classes")],

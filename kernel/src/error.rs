@@ -72,6 +72,9 @@ pub enum Unfit {
     /// A key that is not of its set's types.
     #[error("its key {0:?} is not of the set's type")]
     Key(Vec<Value>),
+    /// A base chain of another hook than tables of its family have, or an ingress chain without a device.
+    #[error("its hook is not one of its table's family")]
+    Hook,
     /// Longer than an attribute can be, or a comment longer than 127 bytes.
     #[error("it is too long")]
     TooLong,

@@ -6,12 +6,14 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::process::Command;
 
 use kernel::{Elements, Error, Generation, Nftables, Object, Operation, Refusal, Unfit};
 use nix::errno::Errno;
+use policy_compiler::model::InterfaceName;
 use policy_compiler::ruleset::{
-    Base, Chain, Field, Hook, KeyType, MapElement, Match, Rule, Set, TableFamily, Value, Verdict,
-    VerdictMap,
+    Base, Chain, Field, Hook, KeyType, Log, MapElement, Match, Rule, Set, TableFamily, Value,
+    Verdict, VerdictMap,
 };
 use support::{listed, namespace, nftables};
 use testbed::Namespace;
@@ -58,7 +60,7 @@ fn add_chain(chain: &Chain) -> Operation<'_> {
     Operation::AddChain {
         family: INET,
         name: &chain.name,
-        base: chain.base,
+        base: chain.base.as_ref(),
     }
 }
 
@@ -295,6 +297,7 @@ fn what_makes_no_sense_is_named() {
 fn a_rule_that_closes_a_loop_is_named() {
     let base = Base {
         hook: Hook::Forward,
+        device: None,
         priority: 0,
     };
     let (first, other) = (
@@ -432,6 +435,73 @@ fn what_can_not_be_told_is_named_before_the_kernel_is_asked() {
     assert_eq!(
         reason.to_string(),
         "a field is of another protocol than the packet"
+    );
+    let prefix = Log {
+        group: 1,
+        prefix: "x".repeat(128),
+        snaplen: 0,
+    };
+    let reported = Rule::verdict([], Verdict::Drop).logged(prefix);
+    let (_, reason) = unfit(Operation::AppendRule {
+        family: INET,
+        chain: "c",
+        rule: &reported,
+    });
+    assert_eq!(reason, Unfit::TooLong);
+    let device = || Some(InterfaceName::new("lo").unwrap());
+    for (family, hook, device) in [
+        (TableFamily::Netdev, Hook::Ingress, None),
+        (TableFamily::Netdev, Hook::Forward, device()),
+        (INET, Hook::Ingress, device()),
+        (INET, Hook::Forward, device()),
+    ] {
+        let base = Base {
+            hook,
+            device,
+            priority: 0,
+        };
+        let (object, reason) = unfit(Operation::AddChain {
+            family,
+            name: "hooked",
+            base: Some(&base),
+        });
+        assert_eq!(reason, Unfit::Hook);
+        assert!(matches!(object, Object::Chain { name, .. } if name == "hooked"));
+    }
+}
+
+#[test]
+fn a_process_that_may_not_open_more_files_is_told_so() {
+    const NAME: &str = "a_process_that_may_not_open_more_files_is_told_so";
+    if std::env::var_os(NAME).is_some() {
+        let mut open = Vec::new();
+        let error = loop {
+            match Nftables::open() {
+                Ok(nftables) => open.push(nftables),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(&error, Error::Open(source) if source.raw_os_error() == Some(Errno::EMFILE as i32)),
+            "{error:?}"
+        );
+        // Those that are there go on.
+        open[0].generation().unwrap();
+        return;
+    }
+    let child = || {
+        Command::new("prlimit")
+            .args(["--nofile=64", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env(NAME, "")
+            .output()
+    };
+    let output = namespace().run(child).unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
     );
 }
 

@@ -55,6 +55,7 @@ fn large(count: u32) -> Ruleset {
         name: "egress".into(),
         base: Some(Base {
             hook: Hook::Forward,
+            device: None,
             priority: -6,
         }),
         rules: vec![rule],

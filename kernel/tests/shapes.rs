@@ -7,11 +7,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::model::{AddressRange, AddressRanges, Cidr, PortRange, Protocol};
+use policy_compiler::model::{
+    AddressRange, AddressRanges, Cidr, InterfaceName, PortRange, Protocol,
+};
 use policy_compiler::render;
 use policy_compiler::ruleset::{
-    Base, Chain, Field, Hook, KeyType, MapElement, Mask, Match, Rule, Ruleset, Set, Table,
-    TableFamily, Value, Verdict, VerdictMap,
+    Base, Chain, Field, Hook, KeyType, Log, MapElement, Mask, Match, Reject, Rule, Ruleset, Set,
+    Statement, Table, TableFamily, Value, Verdict, VerdictMap,
 };
 use support::{instructions, listed, loaded_by_nft, namespace, nftables};
 
@@ -47,6 +49,7 @@ fn chain(matches: impl IntoIterator<Item = Vec<Match>>) -> Chain {
         name: "shapes".into(),
         base: Some(Base {
             hook: Hook::Prerouting,
+            device: None,
             priority: -300,
         }),
         rules: rules
@@ -76,6 +79,20 @@ fn witnessed(table: Table) {
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(listed(&ours), listed(&theirs));
     assert_eq!(instructions(&ours), instructions(&theirs));
+    let by_json = namespace();
+    let json = render::json(&ruleset).unwrap().to_string();
+    by_json
+        .nft_json(&json)
+        .unwrap_or_else(|error| panic!("{error}\n{json}"));
+    // nft 1.0.6 drops the comments of sets and maps when it reads JSON.
+    let without_comments = |list: String| -> Vec<String> {
+        let own = |line: &&str| !line.trim_start().starts_with("comment ");
+        list.lines().filter(own).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        without_comments(listed(&by_json)),
+        without_comments(listed(&ours))
+    );
     let found = nftables.read().unwrap();
     assert_eq!(found.unknown, [], "{text}");
     assert_eq!(render::text(&found.ruleset), text);
@@ -118,6 +135,12 @@ fn comparisons() {
         ),
         (Field::OutputInterface, Value::Interface("a".into())),
         (Field::TcpFlags, Value::Symbol("syn")),
+        (Field::ConnectionDirection, Value::Symbol("original")),
+        (Field::ConnectionDirection, Value::Symbol("reply")),
+        (Field::OriginalIpv4Source, address("10.1.2.4")),
+        (Field::OriginalIpv4Destination, network("10.0.0.0/9")),
+        (Field::OriginalIpv6Source, address("2001:db8::1")),
+        (Field::OriginalIpv6Destination, address("2001:db8::2")),
     ] {
         let one = Match::is(field, [value]);
         // Output interfaces are not known before routing, but may be named.
@@ -135,6 +158,75 @@ fn comparisons() {
     let flags = flags.masked(Mask::Flags(&["fin", "syn", "rst", "ack"]));
     rules.extend([vec![flags.clone()], vec![flags.negated()]]);
     witnessed(table(TableFamily::Inet, chain(rules)));
+}
+
+#[test]
+fn reports_and_rejections() {
+    let report = |prefix: &str, snaplen| Log {
+        group: 7,
+        prefix: prefix.into(),
+        snaplen,
+    };
+    let reject = |matches: Vec<Match>, reject| Rule {
+        statement: Statement::Reject(reject),
+        ..Rule::verdict(matches, Verdict::Drop)
+    };
+    let tcp = || Match::is(Field::TransportProtocol, [Value::Protocol(Protocol::Tcp)]);
+    let port = Match::is(Field::DestinationPort(Protocol::Tcp), [ports(80, 80)]);
+    let mut chain = chain([]);
+    chain.base = Some(Base {
+        hook: Hook::Forward,
+        device: None,
+        priority: 0,
+    });
+    chain.rules = vec![
+        Rule::verdict([], Verdict::Drop).logged(report("y/default-deny", 0)),
+        Rule::verdict([tcp()], Verdict::Accept)
+            .counted()
+            .logged(report("x/a", 96))
+            .comment("reported"),
+        reject(vec![], Reject::AdminProhibited),
+        reject(vec![tcp()], Reject::TcpReset).logged(report("reset", 0)),
+        reject(vec![port], Reject::TcpReset).counted(),
+    ];
+    witnessed(table(TableFamily::Inet, chain));
+}
+
+#[test]
+fn frames_that_arrive_on_an_interface() {
+    let ether = |types: &[&'static str]| {
+        Match::is(
+            Field::EtherType,
+            types.iter().map(|name| Value::Symbol(name)),
+        )
+    };
+    let pair = [Field::InputInterface, Field::Ipv4Source];
+    let mut table = table(
+        TableFamily::Netdev,
+        chain([
+            vec![ether(&["ip", "ip6", "arp"]).negated()],
+            vec![ether(&["arp"])],
+            vec![Match::is(Field::Ipv4Source, [address("10.0.0.1")]).negated()],
+            vec![Match::is(Field::Ipv6Source, [network("fe80::/10")])],
+            vec![Match::is(Field::ArpSource, [address("10.0.0.1")])],
+            vec![Match::is(Field::Icmpv6Type, [Value::Number(134)])],
+            vec![Match::is(Field::PacketType, [Value::Symbol("broadcast")])],
+            vec![Match::in_set(pair, "pairs").negated()],
+        ]),
+    );
+    table.chains[0].base = Some(Base {
+        hook: Hook::Ingress,
+        device: Some(InterfaceName::new("lo").unwrap()),
+        priority: -500,
+    });
+    let pairs = Set {
+        key: vec![KeyType::Interface, KeyType::Ipv4Address],
+        interval: false,
+        comment: "pods' interfaces with their addresses".into(),
+        elements: [vec![Value::Interface("lo".into()), address("10.0.0.1")]].into(),
+    };
+    table.sets.insert("pairs".into(), pairs);
+    witnessed(table);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::{AddressRange, Cidr, PortRange, Protocol};
+use crate::model::{AddressRange, Cidr, InterfaceName, PortRange, Protocol};
 
 /// The name of every table of ours.
 pub const TABLE: &str = "picket";
@@ -36,6 +36,8 @@ pub enum TableFamily {
     Inet,
     /// Frames that cross a bridge.
     Bridge,
+    /// Frames that arrive on an interface.
+    Netdev,
 }
 
 /// A set of keys.
@@ -119,10 +121,13 @@ pub struct Chain {
 }
 
 /// Where a base chain is hooked in. Its policy is accept: what no rule of ours names is not ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The hook.
     pub hook: Hook,
+    /// The interface, of [`Hook::Ingress`]. Before Linux 6.16 it has to be there, and the kernel deletes the chain with
+    /// it.
+    pub device: Option<InterfaceName>,
     /// The priority as a number; lower comes first.
     pub priority: i32,
 }
@@ -138,6 +143,8 @@ pub enum Hook {
     Forward,
     /// From this host.
     Output,
+    /// From the interface, before anything else; of [`TableFamily::Netdev`].
+    Ingress,
 }
 
 /// A rule: all matches hold, then the statement.
@@ -147,10 +154,23 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// Whether it counts packets.
     pub counter: bool,
+    /// Whether it reports packets.
+    pub log: Option<Log>,
     /// What happens.
     pub statement: Statement,
     /// For a reader, at most 127 bytes.
     pub comment: Option<String>,
+}
+
+/// A report of a packet to whoever listens to an NFLOG group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The group.
+    pub group: u16,
+    /// What the report starts with, at most 127 bytes without quotes.
+    pub prefix: String,
+    /// How many bytes of the packet it has; 0 for all.
+    pub snaplen: u32,
 }
 
 /// A comparison.
@@ -229,6 +249,16 @@ pub enum Field {
     EtherType,
     /// Sender's IPv4 address of an ARP message.
     ArpSource,
+    /// Whether the packet goes the connection's way, `original`, or is a `reply`.
+    ConnectionDirection,
+    /// IPv4 source address of the connection's first packet, before it was rewritten.
+    OriginalIpv4Source,
+    /// IPv4 destination address of the connection's first packet, before it was rewritten.
+    OriginalIpv4Destination,
+    /// IPv6 source address of the connection's first packet, before it was rewritten.
+    OriginalIpv6Source,
+    /// IPv6 destination address of the connection's first packet, before it was rewritten.
+    OriginalIpv6Destination,
 }
 
 /// What a rule does.
@@ -243,6 +273,17 @@ pub enum Statement {
         /// The map's name.
         map: String,
     },
+    /// Drops the packet and tells its sender.
+    Reject(Reject),
+}
+
+/// What the sender of a packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// ICMP or ICMPv6: administratively prohibited.
+    AdminProhibited,
+    /// TCP: reset. Of a rule that matches TCP only.
+    TcpReset,
 }
 
 /// A verdict.
@@ -302,6 +343,7 @@ impl Rule {
         Self {
             matches: matches.into_iter().collect(),
             counter: false,
+            log: None,
             statement: Statement::Verdict(verdict),
             comment: None,
         }
@@ -312,6 +354,7 @@ impl Rule {
         Self {
             matches: Vec::new(),
             counter: false,
+            log: None,
             statement: Statement::Lookup {
                 key: key.into_iter().collect(),
                 map: map.into(),
@@ -324,6 +367,13 @@ impl Rule {
     #[must_use]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
         self.comment = Some(comment.into());
+        self
+    }
+
+    /// The rule with a report.
+    #[must_use]
+    pub fn logged(mut self, log: Log) -> Self {
+        self.log = Some(log);
         self
     }
 

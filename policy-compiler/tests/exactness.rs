@@ -196,6 +196,7 @@ fn check_references(ruleset: &Ruleset) -> Result<(), TestCaseError> {
                 }
                 match &rule.statement {
                     Statement::Verdict(verdict) => prop_assert!(target(verdict)),
+                    Statement::Reject(_) => {}
                     Statement::Lookup { map, .. } => prop_assert!(table.maps.contains_key(map)),
                 }
                 prop_assert!(

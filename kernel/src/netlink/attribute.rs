@@ -84,6 +84,22 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
+    /// The payload as one byte.
+    pub(crate) fn u8(&self) -> Result<u8, Malformed> {
+        match self.payload {
+            [byte] => Ok(*byte),
+            _ => Err(Malformed("number")),
+        }
+    }
+
+    /// The payload as a number in network order.
+    pub(crate) fn u16(&self) -> Result<u16, Malformed> {
+        let bytes = self.payload.try_into();
+        bytes
+            .map(u16::from_be_bytes)
+            .map_err(|_| Malformed("number"))
+    }
+
     /// The payload as a number in network order.
     pub(crate) fn u32(&self) -> Result<u32, Malformed> {
         let bytes = self.payload.try_into();

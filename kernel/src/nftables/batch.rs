@@ -1,7 +1,7 @@
 //! A list of operations as one batch: what lies between a begin and an end takes effect at once, or not at all.
 
 use policy_compiler::name::COMMENT_LENGTH;
-use policy_compiler::ruleset::{Base, KeyType, Rule, TABLE, TableFamily, Value};
+use policy_compiler::ruleset::{Base, Hook, KeyType, Rule, TABLE, TableFamily, Value};
 
 use super::Generation;
 use super::constants::{chain, element, msg, rule, set, table};
@@ -154,7 +154,7 @@ impl Builder {
             Operation::DeleteTable(family) => {
                 self.message(msg::DELTABLE, 0, *family, None, named_table);
             }
-            Operation::AddChain { family, name, base } => self.chain(*family, name, *base),
+            Operation::AddChain { family, name, base } => self.chain(*family, name, *base)?,
             Operation::DeleteChain { family, name } => {
                 self.message(msg::DELCHAIN, 0, *family, None, |out| {
                     out.put_text(chain::TABLE, TABLE);
@@ -245,19 +245,29 @@ impl Builder {
         Ok(())
     }
 
-    fn chain(&mut self, family: TableFamily, name: &str, base: Option<Base>) {
+    fn chain(&mut self, family: TableFamily, name: &str, base: Option<&Base>) -> Result<(), Unfit> {
+        if let Some(base) = base {
+            let at_device = base.hook == Hook::Ingress;
+            if (family == TableFamily::Netdev) != at_device || at_device != base.device.is_some() {
+                return Err(Unfit::Hook);
+            }
+        }
         self.message(msg::NEWCHAIN, NEW, family, None, |out| {
             out.put_text(chain::TABLE, TABLE);
             out.put_text(chain::NAME, name);
-            if let Some(Base { hook, priority }) = base {
+            if let Some(base) = base {
                 out.put_text(chain::TYPE, "filter");
                 out.put_u32(chain::POLICY, chain::ACCEPT);
                 out.nested(chain::HOOK, |out| {
-                    out.put_u32(chain::HOOK_NUMBER, hook_number(hook));
-                    out.put_u32(chain::HOOK_PRIORITY, priority.cast_unsigned());
+                    out.put_u32(chain::HOOK_NUMBER, hook_number(base.hook));
+                    out.put_u32(chain::HOOK_PRIORITY, base.priority.cast_unsigned());
+                    if let Some(device) = &base.device {
+                        out.put_text(chain::HOOK_DEVICE, device.as_str());
+                    }
                 });
             }
         });
+        Ok(())
     }
 
     fn set(
@@ -316,6 +326,9 @@ impl Builder {
 
     fn rule(&mut self, family: TableFamily, chain: &str, new: &Rule) -> Result<(), Unfit> {
         new.comment.as_deref().map_or(Ok(()), check_comment)?;
+        let prefix = new.log.as_ref().map(|log| log.prefix.as_str());
+        // NF_LOG_PREFIXLEN is one more.
+        prefix.map_or(Ok(()), check_comment)?;
         let linear = linearize(new, family, self.set)?;
         for anonymous in &linear.sets {
             let id = self.next_set();

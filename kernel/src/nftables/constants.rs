@@ -36,6 +36,8 @@ pub(crate) mod chain {
     pub(crate) const TYPE: u16 = 7;
     pub(crate) const HOOK_NUMBER: u16 = 1;
     pub(crate) const HOOK_PRIORITY: u16 = 2;
+    pub(crate) const HOOK_DEVICE: u16 = 3;
+    pub(crate) const HOOK_DEVICES: u16 = 4;
     /// `NF_ACCEPT`
     pub(crate) const ACCEPT: u32 = 1;
 }
@@ -145,6 +147,20 @@ pub(crate) mod expr {
     pub(crate) const LOOKUP_FLAGS: u16 = 5;
     /// `NFT_LOOKUP_F_INV`
     pub(crate) const LOOKUP_INVERTED: u32 = 1;
+    pub(crate) const LOG_GROUP: u16 = 1;
+    pub(crate) const LOG_PREFIX: u16 = 2;
+    pub(crate) const LOG_SNAPLEN: u16 = 3;
+    pub(crate) const LOG_QUEUE_THRESHOLD: u16 = 4;
+    pub(crate) const LOG_LEVEL: u16 = 5;
+    pub(crate) const LOG_FLAGS: u16 = 6;
+    pub(crate) const REJECT_TYPE: u16 = 1;
+    pub(crate) const REJECT_CODE: u16 = 2;
+    /// `NFT_REJECT_TCP_RST`
+    pub(crate) const REJECT_TCP_RESET: u32 = 1;
+    /// `NFT_REJECT_ICMPX_UNREACH`
+    pub(crate) const REJECT_ICMPX: u32 = 2;
+    /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
+    pub(crate) const REJECT_ADMIN_PROHIBITED: u8 = 3;
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
 }
@@ -161,6 +177,7 @@ pub(crate) mod meta {
     pub(crate) const PROTOCOL: u32 = 1;
     pub(crate) const IIFNAME: u32 = 6;
     pub(crate) const OIFNAME: u32 = 7;
+    pub(crate) const IIFTYPE: u32 = 8;
     pub(crate) const NFPROTO: u32 = 15;
     pub(crate) const L4PROTO: u32 = 16;
     pub(crate) const PKTTYPE: u32 = 19;
@@ -169,8 +186,15 @@ pub(crate) mod meta {
 /// `enum nft_ct_keys`
 pub(crate) mod ct {
     pub(crate) const STATE: u32 = 0;
+    pub(crate) const DIRECTION: u32 = 1;
     pub(crate) const STATUS: u32 = 2;
     pub(crate) const MARK: u32 = 3;
+    pub(crate) const SRC_IP: u32 = 19;
+    pub(crate) const DST_IP: u32 = 20;
+    pub(crate) const SRC_IP6: u32 = 21;
+    pub(crate) const DST_IP6: u32 = 22;
+    /// `IP_CT_DIR_ORIGINAL`
+    pub(crate) const ORIGINAL: u8 = 0;
 }
 
 /// `enum nft_payload_bases`
@@ -196,6 +220,7 @@ pub(crate) mod family {
     pub(crate) const UNSPEC: u8 = 0;
     pub(crate) const INET: u8 = 1;
     pub(crate) const IPV4: u8 = 2;
+    pub(crate) const NETDEV: u8 = 5;
     pub(crate) const BRIDGE: u8 = 7;
     pub(crate) const IPV6: u8 = 10;
 }

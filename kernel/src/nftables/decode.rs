@@ -74,12 +74,16 @@ fn expression(name: &str, parts: &Parts<'_>) -> Result<Option<Expression>, Malfo
             Load::Meta(parts.number(expr::META_KEY)?),
             parts.number(expr::META_DREG)?,
         ),
-        "ct" if parts.get(expr::CT_DREG).is_some() && parts.get(expr::CT_DIRECTION).is_none() => {
-            load(
-                Load::Connection(parts.number(expr::CT_KEY)?),
-                parts.number(expr::CT_DREG)?,
-            )
-        }
+        "ct" if parts.get(expr::CT_DREG).is_some() => load(
+            Load::Connection {
+                key: parts.number(expr::CT_KEY)?,
+                direction: match parts.get(expr::CT_DIRECTION) {
+                    Some(direction) => Some(direction.u8()?),
+                    None => None,
+                },
+            },
+            parts.number(expr::CT_DREG)?,
+        ),
         "payload" if parts.get(expr::PAYLOAD_DREG).is_some() => load(
             Load::Payload {
                 base: parts.number(expr::PAYLOAD_BASE)?,
@@ -111,8 +115,42 @@ fn expression(name: &str, parts: &Parts<'_>) -> Result<Option<Expression>, Malfo
             read_verdict(parts.need(expr::IMMEDIATE_DATA)?)?.map(Expression::Immediate)
         }
         "counter" => Some(Expression::Counter),
+        "log" => log(parts)?,
+        "reject" => Some(Expression::Reject {
+            kind: parts.number(expr::REJECT_TYPE)?,
+            code: match parts.get(expr::REJECT_CODE) {
+                Some(code) => code.u8()?,
+                None => 0,
+            },
+        }),
         _ => None,
     })
+}
+
+fn log(parts: &Parts<'_>) -> Result<Option<Expression>, Malformed> {
+    let others = [expr::LOG_QUEUE_THRESHOLD, expr::LOG_LEVEL, expr::LOG_FLAGS];
+    let is_set = |kind: &u16| {
+        let set = parts.get(*kind).map(|part| part.payload);
+        set.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    };
+    let Some(group) = parts.get(expr::LOG_GROUP) else {
+        return Ok(None);
+    };
+    if others.iter().any(is_set) {
+        return Ok(None);
+    }
+    let prefix = parts.get(expr::LOG_PREFIX);
+    Ok(Some(Expression::Log {
+        group: group.u16()?,
+        prefix: match prefix {
+            Some(prefix) => prefix.text()?.to_owned(),
+            None => String::new(),
+        },
+        snaplen: match parts.get(expr::LOG_SNAPLEN) {
+            Some(length) => length.u32()?,
+            None => 0,
+        },
+    }))
 }
 
 fn comparison(parts: &Parts<'_>) -> Result<Option<Expression>, Malformed> {

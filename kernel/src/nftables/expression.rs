@@ -37,6 +37,15 @@ pub(crate) enum Expression {
     Immediate(Verdict),
     /// Counts packets; what it has counted is not looked at.
     Counter,
+    /// Reports the packet to an NFLOG group.
+    Log {
+        group: u16,
+        prefix: String,
+        /// 0 for all of the packet.
+        snaplen: u32,
+    },
+    /// Drops the packet, and answers as `enum nft_reject_types` and its codes say.
+    Reject { kind: u32, code: u8 },
 }
 
 /// What is loaded.
@@ -44,8 +53,8 @@ pub(crate) enum Expression {
 pub(crate) enum Load {
     /// Of `enum nft_meta_keys`.
     Meta(u32),
-    /// Of `enum nft_ct_keys`.
-    Connection(u32),
+    /// Of `enum nft_ct_keys`; of what both directions have, that of `enum ip_conntrack_dir`.
+    Connection { key: u32, direction: Option<u8> },
     /// Bytes of a header of `enum nft_payload_bases`.
     Payload { base: u32, offset: u32, length: u32 },
     /// What the routing tables say: `enum nft_fib_result` and `enum nft_fib_flags`.
@@ -139,6 +148,21 @@ impl Expression {
                 write_verdict(out, expr::IMMEDIATE_DATA, verdict);
             }),
             Self::Counter => of(out, "counter", &|_| {}),
+            Self::Log {
+                group,
+                prefix,
+                snaplen,
+            } => of(out, "log", &|out| {
+                out.put_text(expr::LOG_PREFIX, prefix);
+                out.put(expr::LOG_GROUP, &group.to_be_bytes());
+                if *snaplen > 0 {
+                    out.put_u32(expr::LOG_SNAPLEN, *snaplen);
+                }
+            }),
+            Self::Reject { kind, code } => of(out, "reject", &|out| {
+                out.put_u32(expr::REJECT_TYPE, *kind);
+                out.put(expr::REJECT_CODE, &[*code]);
+            }),
         }
     }
 }
@@ -147,7 +171,7 @@ impl Load {
     fn write(self, out: &mut Writer, register: u32) {
         let name = match self {
             Self::Meta(_) => "meta",
-            Self::Connection(_) => "ct",
+            Self::Connection { .. } => "ct",
             Self::Payload { .. } => "payload",
             Self::Route { .. } => "fib",
         };
@@ -158,9 +182,12 @@ impl Load {
                     out.put_u32(expr::META_KEY, key);
                     out.put_u32(expr::META_DREG, register);
                 }
-                Self::Connection(key) => {
+                Self::Connection { key, direction } => {
                     out.put_u32(expr::CT_KEY, key);
                     out.put_u32(expr::CT_DREG, register);
+                    if let Some(direction) = direction {
+                        out.put(expr::CT_DIRECTION, &[direction]);
+                    }
                 }
                 Self::Payload {
                     base,

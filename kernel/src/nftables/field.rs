@@ -19,7 +19,7 @@ pub(crate) enum Network {
 pub(crate) const ICMPV6: u8 = 58;
 
 /// Every field, to be found by what it loads.
-pub(crate) const ALL: [Field; 23] = [
+pub(crate) const ALL: [Field; 28] = [
     Field::Ipv4Source,
     Field::Ipv4Destination,
     Field::Ipv6Source,
@@ -43,6 +43,11 @@ pub(crate) const ALL: [Field; 23] = [
     Field::OutputInterface,
     Field::EtherType,
     Field::ArpSource,
+    Field::ConnectionDirection,
+    Field::OriginalIpv4Source,
+    Field::OriginalIpv4Destination,
+    Field::OriginalIpv6Source,
+    Field::OriginalIpv6Destination,
 ];
 
 /// What loads the field.
@@ -52,6 +57,14 @@ pub(crate) fn load(field: Field) -> Load {
         offset,
         // No field is longer than 16 bytes.
         length: data_type(field).length() as u32,
+    };
+    let connection = |key| Load::Connection {
+        key,
+        direction: None,
+    };
+    let original = |key| Load::Connection {
+        key,
+        direction: Some(ct::ORIGINAL),
     };
     let route = |result, flags| Load::Route { result, flags };
     match field {
@@ -64,9 +77,9 @@ pub(crate) fn load(field: Field) -> Load {
         Field::TransportDestinationPort | Field::DestinationPort(_) => payload(base::TRANSPORT, 2),
         Field::TcpFlags => payload(base::TRANSPORT, 13),
         Field::Icmpv6Type => payload(base::TRANSPORT, 0),
-        Field::ConnectionState => Load::Connection(ct::STATE),
-        Field::ConnectionMark => Load::Connection(ct::MARK),
-        Field::ConnectionStatus => Load::Connection(ct::STATUS),
+        Field::ConnectionState => connection(ct::STATE),
+        Field::ConnectionMark => connection(ct::MARK),
+        Field::ConnectionStatus => connection(ct::STATUS),
         Field::SourceAddressType => route(fib::ADDRTYPE, fib::F_SADDR),
         Field::DestinationAddressType => route(fib::ADDRTYPE, fib::F_DADDR),
         Field::ReturnRoute => route(fib::OIF, fib::F_SADDR | fib::F_IIF | fib::F_PRESENT),
@@ -75,17 +88,30 @@ pub(crate) fn load(field: Field) -> Load {
         Field::OutputInterface => Load::Meta(meta::OIFNAME),
         Field::EtherType => payload(base::LINK, 12),
         Field::ArpSource => payload(base::NETWORK, 14),
+        Field::ConnectionDirection => connection(ct::DIRECTION),
+        Field::OriginalIpv4Source => original(ct::SRC_IP),
+        Field::OriginalIpv4Destination => original(ct::DST_IP),
+        Field::OriginalIpv6Source => original(ct::SRC_IP6),
+        Field::OriginalIpv6Destination => original(ct::DST_IP6),
     }
 }
 
 /// The type of its values.
 pub(crate) fn data_type(field: Field) -> Type {
     match field {
-        Field::Ipv4Source | Field::Ipv4Destination | Field::ArpSource => Type::Ipv4,
-        Field::Ipv6Source | Field::Ipv6Destination => Type::Ipv6,
+        Field::Ipv4Source
+        | Field::Ipv4Destination
+        | Field::ArpSource
+        | Field::OriginalIpv4Source
+        | Field::OriginalIpv4Destination => Type::Ipv4,
+        Field::Ipv6Source
+        | Field::Ipv6Destination
+        | Field::OriginalIpv6Source
+        | Field::OriginalIpv6Destination => Type::Ipv6,
         Field::Ipv6HopLimit => Type::HopLimit,
         Field::TransportProtocol => Type::Protocol,
         Field::TransportDestinationPort | Field::DestinationPort(_) => Type::Port,
+        Field::ConnectionDirection => Type::ConnectionDirection,
         Field::TcpFlags => Type::TcpFlags,
         Field::Icmpv6Type => Type::Icmpv6Type,
         Field::ConnectionState => Type::ConnectionState,

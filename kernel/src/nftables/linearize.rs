@@ -1,9 +1,11 @@
 //! Rules to expressions, as nft 1.0.6 does it (nftables' `src/netlink_linearize.c`, and `src/payload.c` for what it adds
 //! of its own accord: a field of a header is only looked at where that header is).
 
-use policy_compiler::ruleset::{Field, Mask, Match, Operand, Rule, Statement, TableFamily, Value};
+use policy_compiler::ruleset::{
+    Field, Mask, Match, Operand, Reject, Rule, Statement, TableFamily, Value,
+};
 
-use super::constants::{family, meta};
+use super::constants::{expr, family, meta};
 use super::expression::{Comparison, Expression, Load, SetName};
 use super::field::{self, Network};
 use super::types::Type;
@@ -14,6 +16,9 @@ const FIRST: u32 = 1;
 const FIRST_SMALL: u32 = 8;
 /// `NFT_DATA_VALUE_MAXLEN`, and all the memory of the registers.
 const ROOM: usize = 64;
+
+/// `ARPHRD_ETHER`
+pub(crate) const ETHERNET: u16 = 1;
 
 /// A set without a name that belongs to one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +67,7 @@ pub(crate) fn linearize(
         family,
         first_set,
         linear: Linear::default(),
+        has_frame: false,
         network: None,
         transport: None,
     };
@@ -71,8 +77,16 @@ pub(crate) fn linearize(
     if rule.counter {
         state.push(Expression::Counter);
     }
+    if let Some(log) = &rule.log {
+        state.push(Expression::Log {
+            group: log.group,
+            prefix: log.prefix.clone(),
+            snaplen: log.snaplen,
+        });
+    }
     match &rule.statement {
         Statement::Verdict(verdict) => state.push(Expression::Immediate(verdict.clone())),
+        Statement::Reject(reject) => state.push(of_reject(*reject)),
         Statement::Lookup { key, map } => {
             state.load(key)?;
             state.push(Expression::VerdictMap {
@@ -84,11 +98,22 @@ pub(crate) fn linearize(
     Ok(state.linear)
 }
 
+/// `reject with icmpx admin-prohibited`
+pub(crate) fn of_reject(reject: Reject) -> Expression {
+    let (kind, code) = match reject {
+        Reject::AdminProhibited => (expr::REJECT_ICMPX, expr::REJECT_ADMIN_PROHIBITED),
+        Reject::TcpReset => (expr::REJECT_TCP_RESET, 0),
+    };
+    Expression::Reject { kind, code }
+}
+
 /// What is known of the packet where the next expression stands.
 struct State {
     family: TableFamily,
     first_set: u32,
     linear: Linear,
+    /// Whether it is in an Ethernet frame, where not all are.
+    has_frame: bool,
     network: Option<Network>,
     transport: Option<u8>,
 }
@@ -116,6 +141,11 @@ impl State {
 
     /// Makes sure that the field's headers are there.
     fn require(&mut self, field: Field) -> Result<(), RuleError> {
+        if field == Field::EtherType && self.family != TableFamily::Bridge && !self.has_frame {
+            // meta iiftype ether
+            self.equal(Load::Meta(meta::IIFTYPE), ETHERNET.to_ne_bytes().to_vec());
+            self.has_frame = true;
+        }
         let transport = field::transport(field);
         if let Some(network) = field::network(field) {
             match self.network {
@@ -152,7 +182,9 @@ impl State {
                 self.equal(field::load(Field::EtherType), ether_type);
             }
             // meta protocol ip
-            (TableFamily::Bridge, _) => self.equal(Load::Meta(meta::PROTOCOL), ether_type),
+            (TableFamily::Bridge | TableFamily::Netdev, _) => {
+                self.equal(Load::Meta(meta::PROTOCOL), ether_type)
+            }
         }
         self.network = Some(network);
         Ok(())

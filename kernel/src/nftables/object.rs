@@ -125,5 +125,6 @@ fn family_name(family: TableFamily) -> &'static str {
     match family {
         TableFamily::Inet => "inet",
         TableFamily::Bridge => "bridge",
+        TableFamily::Netdev => "netdev",
     }
 }

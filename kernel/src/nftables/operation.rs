@@ -25,7 +25,7 @@ pub enum Operation<'a> {
         /// Its name.
         name: &'a str,
         /// Where it is hooked in.
-        base: Option<Base>,
+        base: Option<&'a Base>,
     },
     /// A chain that nothing jumps to (EBUSY), with its rules.
     DeleteChain {
@@ -242,7 +242,7 @@ pub fn load(ruleset: &Ruleset) -> Vec<Operation<'_>> {
         operations.extend(chains.map(|chain| Operation::AddChain {
             family,
             name: &chain.name,
-            base: chain.base,
+            base: chain.base.as_ref(),
         }));
         for (name, set) in &table.sets {
             operations.push(Operation::AddSet {

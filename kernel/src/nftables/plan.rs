@@ -217,7 +217,7 @@ fn of_action(family: policy_compiler::ruleset::TableFamily, action: &Action) -> 
         Action::AddChain { chain, base } => vec![Operation::AddChain {
             family,
             name: chain,
-            base: *base,
+            base: base.as_ref(),
         }],
         Action::Refill { chain, rules } => {
             let append = |rule| Operation::AppendRule {

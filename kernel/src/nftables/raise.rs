@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy_compiler::ruleset::{Field, Mask, Match, Operand, Rule, Statement, TableFamily, Value};
+use policy_compiler::ruleset::{
+    Field, Log, Mask, Match, Operand, Reject, Rule, Statement, TableFamily, Value,
+};
 
 use super::constants::{base, family, meta};
 use super::expression::{Comparison, Expression, Load, SetName};
 use super::field::{self, ICMPV6, Network};
-use super::linearize::{AnonymousSet, ether_type, linearize};
+use super::linearize::{AnonymousSet, ETHERNET, ether_type, linearize, of_reject};
 use super::types::Type;
 
 /// A set without a name as it was read.
@@ -47,12 +49,33 @@ pub(crate) fn raise(
         transport: None,
         matches: Vec::new(),
     };
-    let mut counter = false;
+    let (mut counter, mut log) = (false, None);
     let statement = loop {
         match reader.rest {
             [Expression::Counter, rest @ ..] => {
                 counter = true;
                 reader.rest = rest;
+            }
+            [
+                Expression::Log {
+                    group,
+                    prefix,
+                    snaplen,
+                },
+                rest @ ..,
+            ] => {
+                log = Some(Log {
+                    group: *group,
+                    prefix: prefix.clone(),
+                    snaplen: *snaplen,
+                });
+                reader.rest = rest;
+            }
+            [reject @ Expression::Reject { .. }, rest @ ..] => {
+                let all = [Reject::AdminProhibited, Reject::TcpReset];
+                let of = all.into_iter().find(|known| of_reject(*known) == *reject)?;
+                reader.rest = rest;
+                break Statement::Reject(of);
             }
             [Expression::Immediate(verdict), rest @ ..] => {
                 reader.rest = rest;
@@ -68,6 +91,7 @@ pub(crate) fn raise(
     let rule = Rule {
         matches: reader.matches,
         counter,
+        log,
         statement,
         comment,
     };
@@ -230,6 +254,7 @@ impl<'a> Reader<'a> {
                     _ => return false,
                 };
             }
+            Load::Meta(meta::IIFTYPE) if *data == ETHERNET.to_ne_bytes() => {}
             Load::Meta(meta::PROTOCOL) => self.network = with_type(),
             what if what == field::load(Field::EtherType) => {
                 let network = with_type();

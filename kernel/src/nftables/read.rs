@@ -1,6 +1,7 @@
 //! Our tables as the kernel has them.
 
-use policy_compiler::ruleset::{Base, Chain, TABLE, TableFamily};
+use policy_compiler::model::InterfaceName;
+use policy_compiler::ruleset::{Base, Chain, Hook, TABLE, TableFamily};
 
 use super::constants::{chain, family, msg, rule, set, table};
 use super::decode;
@@ -170,7 +171,7 @@ impl Raw {
                 chain::NAME => name = attribute.text()?,
                 chain::TYPE => kind = Some(attribute.text()?),
                 chain::POLICY => policy = Some(attribute.u32()?),
-                chain::HOOK => hook = Some(read_hook(attribute.payload)?),
+                chain::HOOK => hook = Some(read_hook(family, attribute.payload)?),
                 _ => {}
             }
         }
@@ -250,17 +251,26 @@ impl Raw {
     }
 }
 
-fn read_hook(attributes: &[u8]) -> Result<Option<Base>, Malformed> {
-    let (mut hook, mut priority) = (None, None);
+fn read_hook(family: TableFamily, attributes: &[u8]) -> Result<Option<Base>, Malformed> {
+    let (mut hook, mut priority, mut device) = (None, None, None);
     for attribute in Attributes(attributes) {
         let attribute = attribute?;
         match attribute.kind {
-            chain::HOOK_NUMBER => hook = hook_of(attribute.u32()?),
+            chain::HOOK_NUMBER => hook = hook_of(family, attribute.u32()?),
             chain::HOOK_PRIORITY => priority = Some(attribute.u32()?.cast_signed()),
+            chain::HOOK_DEVICE => match InterfaceName::new(attribute.text()?) {
+                Ok(name) => device = Some(name),
+                Err(_) => return Ok(None),
+            },
+            // Of one, the kernel tells it in both ways.
+            chain::HOOK_DEVICES if attribute.nested().count() <= 1 => {}
             _ => return Ok(None),
         }
     }
-    Ok(hook
-        .zip(priority)
-        .map(|(hook, priority)| Base { hook, priority }))
+    let base = hook.zip(priority).map(|(hook, priority)| Base {
+        hook,
+        device,
+        priority,
+    });
+    Ok(base.filter(|base| (base.hook == Hook::Ingress) == base.device.is_some()))
 }

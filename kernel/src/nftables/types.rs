@@ -23,6 +23,7 @@ pub(crate) enum Type {
     ConnectionState,
     ConnectionMark,
     ConnectionStatus,
+    ConnectionDirection,
     AddressType,
     PacketType,
     EtherType,
@@ -60,6 +61,8 @@ const CONNECTION_STATUS: Names = &[
     ("dnat", 0x020),
     ("dying", 0x200),
 ];
+/// `enum ip_conntrack_dir`
+const CONNECTION_DIRECTIONS: Names = &[("original", 0), ("reply", 1)];
 /// `RTN_*` of `linux/rtnetlink.h`
 const ADDRESS_TYPES: Names = &[
     ("unicast", 1),
@@ -92,6 +95,7 @@ impl Type {
             Self::TcpFlags => 15,
             Self::ConnectionMark => 19,
             Self::ConnectionState => 26,
+            Self::ConnectionDirection => 27,
             Self::ConnectionStatus => 28,
             Self::Icmpv6Type => 29,
             Self::PacketType => 31,
@@ -109,6 +113,7 @@ impl Type {
             | Self::HopLimit
             | Self::TcpFlags
             | Self::Icmpv6Type
+            | Self::ConnectionDirection
             | Self::PacketType => 1,
             Self::Port | Self::EtherType => 2,
             Self::Ipv4
@@ -129,6 +134,7 @@ impl Type {
             | Self::ConnectionState
             | Self::ConnectionMark
             | Self::ConnectionStatus
+            | Self::ConnectionDirection
             | Self::AddressType
             | Self::PacketType
             | Self::Presence => true,
@@ -152,6 +158,7 @@ impl Type {
             Self::TcpFlags => TCP_FLAGS,
             Self::ConnectionState => CONNECTION_STATES,
             Self::ConnectionStatus => CONNECTION_STATUS,
+            Self::ConnectionDirection => CONNECTION_DIRECTIONS,
             Self::AddressType => ADDRESS_TYPES,
             Self::PacketType => PACKET_TYPES,
             Self::EtherType => ETHER_TYPES,

@@ -99,7 +99,9 @@ fn field_type(field: Field) -> Vec<u8> {
     let (kind, parts) = match field::load(field) {
         Load::Meta(key) => (META, vec![key]),
         // Both directions of the connection.
-        Load::Connection(key) => (CONNECTION, vec![key, u32::MAX]),
+        Load::Connection { key, direction } => {
+            (CONNECTION, vec![key, direction.map_or(u32::MAX, u32::from)])
+        }
         Load::Route { result, flags } => (ROUTE, vec![result, flags]),
         Load::Payload { .. } => (PAYLOAD, payload_type(field)),
     };

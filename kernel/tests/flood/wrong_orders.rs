@@ -87,6 +87,7 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
                     name: "forward".into(),
                     base: Some(Base {
                         hook: Hook::Forward,
+                        device: None,
                         priority: -5,
                     }),
                     rules,

@@ -182,7 +182,7 @@ fn in_chain(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
             }
             table.chains.push(Chain {
                 name: chain.clone(),
-                base: *base,
+                base: base.clone(),
                 rules: Vec::new(),
             });
         }
@@ -235,7 +235,7 @@ fn check_references(table: &Table) -> Result<(), ApplyError> {
             Statement::Lookup { map, .. } if !table.maps.contains_key(map) => {
                 Err(Missing(map.clone()))
             }
-            Statement::Lookup { .. } => Ok(()),
+            Statement::Lookup { .. } | Statement::Reject(_) => Ok(()),
         }
     };
     let mut elements = table.maps.values().flat_map(|map| map.elements.values());

@@ -109,7 +109,7 @@ impl Renaming {
         });
         let chains = table.chains.iter().map(|chain| Chain {
             name: new_name(&self.chains, &chain.name),
-            base: chain.base,
+            base: chain.base.clone(),
             rules: chain.rules.iter().map(|rule| self.rule(rule)).collect(),
         });
         let table = Table {
@@ -134,6 +134,7 @@ impl Renaming {
         match &mut rule.statement {
             Statement::Verdict(verdict) => *verdict = self.verdict(verdict),
             Statement::Lookup { map, .. } => *map = new_name(&self.maps, map),
+            Statement::Reject(_) => {}
         }
         rule
     }

@@ -60,7 +60,7 @@ fn merge(sides: &Sides<'_>, from: &Chain, to: &Chain) -> Option<Vec<Rule>> {
 
 fn tightens(sides: &Sides<'_>, rule: &Rule) -> bool {
     match &rule.statement {
-        Statement::Verdict(Verdict::Drop) => true,
+        Statement::Verdict(Verdict::Drop) | Statement::Reject(_) => true,
         Statement::Verdict(Verdict::Jump(chain)) => {
             sides.both().iter().all(|side| side.never_accepts(chain))
         }
@@ -107,7 +107,7 @@ pub(super) fn is_gate_recognised(sides: &Sides<'_>, set: &str) -> bool {
 
 /// A base chain comes when all that it asks is there.
 pub(super) fn add_base(chain: &Chain, steps: &mut TableSteps) {
-    let (name, base) = (chain.name.clone(), chain.base);
+    let (name, base) = (chain.name.clone(), chain.base.clone());
     steps.push(Step::Tighten, Action::AddChain { chain: name, base });
     steps.refill(Step::Tighten, &chain.name, chain.rules.clone());
 }

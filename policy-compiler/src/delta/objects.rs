@@ -15,7 +15,7 @@ impl Objects<'_> {
     /// Chains come first without rules, since maps and rules name them; rules last.
     pub(super) fn add(&self, steps: &mut TableSteps, step: Step) {
         for chain in &self.chains {
-            let (chain, base) = (chain.name.clone(), chain.base);
+            let (chain, base) = (chain.name.clone(), chain.base.clone());
             steps.push(step, Action::AddChain { chain, base });
         }
         for (name, set) in &self.sets {

@@ -75,7 +75,7 @@ impl<'a> Side<'a> {
             return true;
         };
         chain.rules.iter().all(|rule| match &rule.statement {
-            Statement::Verdict(Verdict::Drop | Verdict::Return) => true,
+            Statement::Verdict(Verdict::Drop | Verdict::Return) | Statement::Reject(_) => true,
             Statement::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
                 self.never_accepts(chain)
             }
@@ -136,7 +136,7 @@ impl<'a> Side<'a> {
         match &rule.statement {
             Statement::Verdict(Verdict::Accept) if self.is_class(&chain.name) => Role::Peers,
             Statement::Verdict(Verdict::Accept) => Role::Permits,
-            Statement::Verdict(Verdict::Drop) => Role::Denies,
+            Statement::Verdict(Verdict::Drop) | Statement::Reject(_) => Role::Denies,
             Statement::Verdict(Verdict::Jump(to)) if self.never_accepts(to) => Role::Denies,
             // What does not go there falls out of the base chain, which accepts it.
             Statement::Verdict(Verdict::Goto(_)) if chain.base.is_some() && last => Role::Denies,
@@ -224,14 +224,17 @@ fn is_class(chain: &Chain) -> bool {
     let accepts = |rule: &Rule| rule.statement == Statement::Verdict(Verdict::Accept);
     chain.base.is_none()
         && last.matches.is_empty()
-        && last.statement == Statement::Verdict(Verdict::Drop)
+        && matches!(
+            last.statement,
+            Statement::Verdict(Verdict::Drop) | Statement::Reject(_)
+        )
         && others.iter().all(accepts)
 }
 
 fn target(rule: &Rule) -> Option<&str> {
     match &rule.statement {
         Statement::Verdict(verdict) => chain_of(verdict),
-        Statement::Lookup { .. } => None,
+        Statement::Lookup { .. } | Statement::Reject(_) => None,
     }
 }
 

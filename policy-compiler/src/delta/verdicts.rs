@@ -169,7 +169,7 @@ fn closes(chain: &Chain, index: usize, field: Field) -> Option<&str> {
         let mut keys = rule.matches.iter().map(|matches| matches.key.as_slice());
         let looked_up = match &rule.statement {
             Statement::Lookup { key, .. } => key.as_slice(),
-            Statement::Verdict(_) => &[],
+            Statement::Verdict(_) | Statement::Reject(_) => &[],
         };
         other_family(&[field], looked_up) || keys.any(|key| other_family(&[field], key))
     };

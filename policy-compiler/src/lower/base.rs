@@ -59,7 +59,11 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
 pub(super) fn chain(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
         name: name.to_owned(),
-        base: Some(Base { hook, priority }),
+        base: Some(Base {
+            hook,
+            device: None,
+            priority,
+        }),
         rules,
     }
 }

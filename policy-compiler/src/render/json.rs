@@ -4,18 +4,19 @@
 //! wrongly inside one, and its flags have no order (0.6.3), so sets and maps are written here.
 
 use nftables::expr::{
-    CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
-    Prefix, Range, SetItem,
+    CT, CTDir, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    PayloadField, Prefix, Range, SetItem,
 };
 use nftables::schema;
 use nftables::stmt;
-use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use nftables::stmt::RejectType;
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 use serde_json::{Value as Json, json as object};
 
 use super::text::{is_flags, type_name};
 use crate::ruleset::{
-    Chain, Field, Hook, KeyType, Mask, Match, Operand, Rule, Ruleset, Set, Statement, TABLE, Table,
-    TableFamily, Value, Verdict, VerdictMap,
+    Chain, Field, Hook, KeyType, Mask, Match, Operand, Reject, Rule, Ruleset, Set, Statement,
+    TABLE, Table, TableFamily, Value, Verdict, VerdictMap,
 };
 
 /// The ruleset as one document for `nft -j -f`, for a kernel without our tables.
@@ -88,23 +89,27 @@ fn family(family: TableFamily) -> NfFamily {
     match family {
         TableFamily::Inet => NfFamily::INet,
         TableFamily::Bridge => NfFamily::Bridge,
+        TableFamily::Netdev => NfFamily::NetDev,
     }
 }
 
 fn new_chain(family: NfFamily, chain: &Chain) -> schema::Chain<'static> {
+    let base = chain.base.as_ref();
     schema::Chain {
         family,
         table: TABLE.into(),
         name: chain.name.clone().into(),
-        _type: chain.base.map(|_| NfChainType::Filter),
-        hook: chain.base.map(|base| match base.hook {
+        _type: base.map(|_| NfChainType::Filter),
+        hook: base.map(|base| match base.hook {
             Hook::Prerouting => NfHook::Prerouting,
             Hook::Input => NfHook::Input,
             Hook::Forward => NfHook::Forward,
             Hook::Output => NfHook::Output,
+            Hook::Ingress => NfHook::Ingress,
         }),
-        prio: chain.base.map(|base| base.priority),
-        policy: chain.base.map(|_| NfChainPolicy::Accept),
+        prio: base.map(|base| base.priority),
+        dev: base.and_then(|base| Some(base.device.as_ref()?.to_string().into())),
+        policy: base.map(|_| NfChainPolicy::Accept),
         ..schema::Chain::default()
     }
 }
@@ -178,6 +183,16 @@ fn new_rule(family: NfFamily, chain: &str, rule: &Rule) -> schema::Rule<'static>
     if rule.counter {
         statements.push(stmt::Statement::Counter(stmt::Counter::Anonymous(None)));
     }
+    if let Some(log) = &rule.log {
+        statements.push(stmt::Statement::Log(Some(stmt::Log {
+            prefix: Some(log.prefix.clone().into()),
+            group: Some(log.group.into()),
+            snaplen: (log.snaplen > 0).then_some(log.snaplen),
+            queue_threshold: None,
+            level: None,
+            flags: None,
+        })));
+    }
     statements.push(match &rule.statement {
         Statement::Verdict(Verdict::Accept) => stmt::Statement::Accept(None),
         Statement::Verdict(Verdict::Drop) => stmt::Statement::Drop(None),
@@ -188,6 +203,14 @@ fn new_rule(family: NfFamily, chain: &str, rule: &Rule) -> schema::Rule<'static>
         Statement::Verdict(Verdict::Goto(target)) => stmt::Statement::Goto(stmt::JumpTarget {
             target: target.clone().into(),
         }),
+        Statement::Reject(Reject::AdminProhibited) => {
+            let (kind, code) = (RejectType::ICMPX, RejectCode::AdminProhibited);
+            stmt::Statement::Reject(Some(stmt::Reject::new(Some(kind), Some(code))))
+        }
+        Statement::Reject(Reject::TcpReset) => {
+            let reset = stmt::Reject::new(Some(RejectType::TCPReset), None);
+            stmt::Statement::Reject(Some(reset))
+        }
         Statement::Lookup { key, map } => stmt::Statement::VerdictMap(stmt::VerdictMap {
             key: fields(key),
             data: Expression::String(format!("@{map}").into()),
@@ -234,6 +257,7 @@ fn comparison(matches: &Match) -> stmt::Statement<'static> {
         true => stmt::Operator::NEQ,
         // "in" tests whether any of the bits is set, "==" the whole field.
         false if is_flags(&matches.key) => stmt::Operator::IN,
+        false if matches.key == [Field::TcpFlags] && matches.mask.is_none() => stmt::Operator::IN,
         false => stmt::Operator::EQ,
     };
     stmt::Statement::Match(stmt::Match { left, right, op })
@@ -268,6 +292,13 @@ fn field(field: Field) -> Expression<'static> {
             dir: None,
         })
     };
+    let original = |key: &'static str| {
+        NamedExpression::CT(CT {
+            key: key.into(),
+            family: None,
+            dir: Some(CTDir::Original),
+        })
+    };
     Expression::Named(match field {
         Field::Ipv4Source => payload("ip", "saddr"),
         Field::Ipv4Destination => payload("ip", "daddr"),
@@ -290,6 +321,11 @@ fn field(field: Field) -> Expression<'static> {
         Field::OutputInterface => meta(MetaKey::Oifname),
         Field::EtherType => payload("ether", "type"),
         Field::ArpSource => payload("arp", "saddr ip"),
+        Field::ConnectionDirection => conntrack("direction"),
+        Field::OriginalIpv4Source => original("ip saddr"),
+        Field::OriginalIpv4Destination => original("ip daddr"),
+        Field::OriginalIpv6Source => original("ip6 saddr"),
+        Field::OriginalIpv6Destination => original("ip6 daddr"),
     })
 }
 

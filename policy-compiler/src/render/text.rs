@@ -7,8 +7,8 @@
 use std::fmt::{self, Write};
 
 use crate::ruleset::{
-    Base, Chain, Field, Hook, KeyType, MapElement, Mask, Match, Operand, Rule, Ruleset, Set,
-    Statement, TABLE, Table, TableFamily, Value, Verdict, VerdictMap,
+    Base, Chain, Field, Hook, KeyType, Log, MapElement, Mask, Match, Operand, Reject, Rule,
+    Ruleset, Set, Statement, TABLE, Table, TableFamily, Value, Verdict, VerdictMap,
 };
 
 /// The ruleset as one file for `nft -f`, for a kernel without our tables.
@@ -51,6 +51,7 @@ pub(super) fn family(family: TableFamily) -> &'static str {
     match family {
         TableFamily::Inet => "inet",
         TableFamily::Bridge => "bridge",
+        TableFamily::Netdev => "netdev",
     }
 }
 
@@ -137,7 +138,7 @@ fn value(value: &Value) -> String {
 
 fn write_chain(out: &mut String, family: TableFamily, chain: &Chain) -> fmt::Result {
     writeln!(out, "\tchain {} {{", chain.name)?;
-    if let Some(base) = chain.base {
+    if let Some(base) = &chain.base {
         writeln!(out, "\t\t{}", hooked(family, base))?;
     }
     for rule in &chain.rules {
@@ -147,15 +148,18 @@ fn write_chain(out: &mut String, family: TableFamily, chain: &Chain) -> fmt::Res
 }
 
 /// `type filter hook forward priority filter; policy accept;`
-pub(super) fn hooked(family: TableFamily, Base { hook, priority }: Base) -> String {
-    let hook = match hook {
+pub(super) fn hooked(family: TableFamily, base: &Base) -> String {
+    let hook = match base.hook {
         Hook::Prerouting => "prerouting",
         Hook::Input => "input",
         Hook::Forward => "forward",
         Hook::Output => "output",
+        Hook::Ingress => "ingress",
     };
-    let priority = priority_name(family, priority);
-    format!("type filter hook {hook} priority {priority}; policy accept;")
+    let priority = priority_name(family, base.priority);
+    let device = base.device.as_ref();
+    let device = device.map_or(String::new(), |name| format!(" device \"{name}\""));
+    format!("type filter hook {hook}{device} priority {priority}; policy accept;")
 }
 
 /// As nft lists it: relative to the nearest name that a person knows.
@@ -165,6 +169,7 @@ fn priority_name(family: TableFamily, priority: i32) -> String {
         TableFamily::Inet => ("filter", 0),
         TableFamily::Bridge if priority < -250 => ("dstnat", -300),
         TableFamily::Bridge => ("filter", -200),
+        TableFamily::Netdev => ("filter", 0),
     };
     match priority - named {
         0 => name.to_owned(),
@@ -179,14 +184,31 @@ pub(super) fn rule_text(rule: &Rule) -> String {
     if rule.counter {
         parts.push("counter".into());
     }
+    parts.extend(rule.log.as_ref().map(log));
     parts.push(match &rule.statement {
         Statement::Verdict(given) => verdict(given),
+        Statement::Reject(Reject::AdminProhibited) => "reject with icmpx admin-prohibited".into(),
+        Statement::Reject(Reject::TcpReset) => "reject with tcp reset".into(),
         Statement::Lookup { key, map } => format!("{} vmap @{map}", fields(key)),
     });
     if let Some(comment) = &rule.comment {
         parts.push(format!("comment \"{comment}\""));
     }
     parts.join(" ")
+}
+
+/// `log prefix "x/a" group 7 snaplen 96`
+fn log(log: &Log) -> String {
+    let Log {
+        group,
+        prefix,
+        snaplen,
+    } = log;
+    let mut text = format!("log prefix \"{prefix}\" group {group}");
+    if *snaplen > 0 {
+        text.push_str(&format!(" snaplen {snaplen}"));
+    }
+    text
 }
 
 fn comparison(matches: &Match) -> String {
@@ -258,6 +280,11 @@ fn field(field: Field) -> String {
         Field::OutputInterface => "oifname",
         Field::EtherType => "ether type",
         Field::ArpSource => "arp saddr ip",
+        Field::ConnectionDirection => "ct direction",
+        Field::OriginalIpv4Source => "ct original ip saddr",
+        Field::OriginalIpv4Destination => "ct original ip daddr",
+        Field::OriginalIpv6Source => "ct original ip6 saddr",
+        Field::OriginalIpv6Destination => "ct original ip6 daddr",
     }
     .to_owned()
 }

@@ -82,7 +82,7 @@ fn commands(operation: &Operation) -> Vec<String> {
             chain,
             base: Some(base),
         } => {
-            let hooked = hooked(operation.family, *base);
+            let hooked = hooked(operation.family, base);
             vec![format!("add chain {within} {chain} {{ {hooked} }}")]
         }
         Action::Refill { chain, rules } => {

@@ -141,7 +141,7 @@ fn outcomes(
 fn base_chains<'a>(states: [Option<&Index<'a>>; 2], hook: Hook) -> Vec<&'a str> {
     let chains = states.into_iter().flatten().flat_map(|i| &i.table.chains);
     let hooked = chains.filter_map(|chain| {
-        let base = chain.base.filter(|base| base.hook == hook)?;
+        let base = chain.base.as_ref().filter(|base| base.hook == hook)?;
         Some((base.priority, chain.name.as_str()))
     });
     let names: BTreeSet<_> = hooked.collect();
@@ -206,6 +206,7 @@ impl<'a> Flight<'a, '_> {
     fn verdicts<'s>(&'s self, statement: &'s Statement) -> Vec<Option<&'s Verdict>> {
         let (key, map) = match statement {
             Statement::Verdict(verdict) => return vec![Some(verdict)],
+            Statement::Reject(_) => return vec![Some(&Verdict::Drop)],
             Statement::Lookup { key, map } => (key, map),
         };
         let Some(key) = self.key(key) else {
@@ -296,6 +297,12 @@ impl<'a> Flight<'a, '_> {
             Field::InputInterface => Some(Value::Interface(packet.input.clone())),
             Field::OutputInterface => Some(Value::Interface(packet.output.clone())),
             Field::EtherType => symbol(four, "ip", "ip6"),
+            // The first packet of a connection is what it was.
+            Field::ConnectionDirection => Some(Value::Symbol("original")),
+            Field::OriginalIpv4Source => self.field(Field::Ipv4Source),
+            Field::OriginalIpv4Destination => self.field(Field::Ipv4Destination),
+            Field::OriginalIpv6Source => self.field(Field::Ipv6Source),
+            Field::OriginalIpv6Destination => self.field(Field::Ipv6Destination),
             Field::ArpSource => None,
         }
     }

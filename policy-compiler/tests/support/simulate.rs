@@ -66,6 +66,7 @@ impl Packet<'_> {
             }
             let verdict = match &rule.statement {
                 Statement::Verdict(verdict) => Some(verdict),
+                Statement::Reject(_) => Some(&RuleVerdict::Drop),
                 Statement::Lookup { key, map } => {
                     let elements = self.table.maps[map].elements.iter();
                     let mut found = elements.filter(|(values, _)| self.is_at(key, values));
