@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use policy_compiler::ruleset::Value;
 
 use crate::netlink::attribute::Malformed;
+use crate::netlink::request::Failure;
 use crate::nftables::Generation;
 use crate::nftables::linearize::RuleError;
 use crate::nftables::object::Object;
@@ -61,6 +62,17 @@ pub enum Error {
     /// Others changed nftables during each of this many attempts to read it: try again later.
     #[error("nftables changed during each of {0} attempts to read it")]
     Changing(usize),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Send(error) => Self::Send(error),
+            Failure::Receive(error) => Self::Receive(error),
+            Failure::Lost => Self::Lost,
+            Failure::Malformed(malformed) => Self::Malformed(malformed),
+        }
+    }
 }
 
 /// Why an object is not one that nftables can hold.

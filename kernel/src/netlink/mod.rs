@@ -2,4 +2,5 @@
 
 pub(crate) mod attribute;
 pub(crate) mod message;
+pub(crate) mod request;
 pub(crate) mod socket;

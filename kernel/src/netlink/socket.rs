@@ -5,10 +5,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
+use nix::errno::Errno;
 use nix::libc::{MSG_DONTWAIT, MSG_TRUNC};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 /// Room for one call's messages. The kernel fills at most 32 KiB in a dump.
@@ -122,13 +125,22 @@ impl Socket {
                 // Only the kernel is believed.
                 Ok((_, from)) if from.port_number() != 0 => {}
                 Ok(_) => return Ok(Received::Bytes(&self.buffer)),
-                Err(error) => match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-                    Some(nix::errno::Errno::EINTR) => {}
-                    Some(nix::errno::Errno::EAGAIN) => return Ok(Received::Nothing),
-                    Some(nix::errno::Errno::ENOBUFS) => return Ok(Received::Overrun),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EINTR) => {}
+                    Some(Errno::EAGAIN) => return Ok(Received::Nothing),
+                    Some(Errno::ENOBUFS) => return Ok(Received::Overrun),
                     _ => return Err(error),
                 },
             }
+        }
+    }
+
+    /// Waits until there is something to receive, at most that long; a signal ends it too.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
         }
     }
 

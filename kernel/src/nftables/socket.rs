@@ -11,6 +11,7 @@ use super::operation::{Operation, load};
 use crate::error::{Error, Refusal};
 use crate::netlink::attribute::{Attributes, Malformed, Writer, find};
 use crate::netlink::message::{self, Answer, Content, Header, Messages};
+use crate::netlink::request::Ended;
 use crate::netlink::socket::{Received, Socket};
 
 /// Room for answers that were not read yet: the kernel answers every message of a batch that it refuses.
@@ -174,60 +175,27 @@ impl Nftables {
         flags: u16,
         family: u8,
         fill: impl FnOnce(&mut Writer),
-        mut each: impl FnMut(u16, u8, &[u8]) -> Result<(), Malformed>,
+        each: impl FnMut(u16, u8, &[u8]) -> Result<(), Malformed>,
     ) -> Result<Dumped, Error> {
-        let mut out = Writer::default();
-        let sequence = self.socket.next_sequence();
-        self.socket.use_sequence(1);
         let header = Header {
             kind: message::NFTABLES << 8 | kind,
             flags,
-            sequence,
+            sequence: 0,
             family,
             resource: 0,
         };
-        message::write(&mut out, header, fill);
-        self.socket.send(&out.bytes).map_err(Error::Send)?;
-        let dump = flags & message::DUMP != 0;
-        let mut dumped = Dumped::All;
-        loop {
-            let bytes = match self.socket.receive().map_err(Error::Receive)? {
-                Received::Bytes(bytes) => bytes,
-                // The answer to a single request is there at once; a dump says when it is done.
-                Received::Nothing if !dump => return Ok(dumped),
-                Received::Nothing => return Err(Error::Lost),
-                Received::Overrun => return Ok(Dumped::Interrupted),
-            };
-            for message in Messages(bytes) {
-                let message = message?;
-                if message.sequence != sequence {
-                    continue;
-                }
-                if message.flags & message::DUMP_INTERRUPTED != 0 {
-                    dumped = Dumped::Interrupted;
-                }
-                let answer = match message.content()? {
-                    Content::Object { family, attributes } => {
-                        each(message.kind & 0xff, family, attributes)?;
-                        continue;
-                    }
-                    Content::Done(errno) => Answer {
-                        errno,
-                        ..Answer::default()
-                    },
-                    Content::Answer(answer) => answer,
-                };
-                return match Errno::from_raw(answer.errno) {
-                    _ if answer.errno == 0 => Ok(dumped),
-                    // Gone, or another generation, since it was listed.
-                    Errno::ENOENT | Errno::EINTR | Errno::EAGAIN => Ok(Dumped::Interrupted),
-                    _ => Err(Error::Refused(vec![Refusal {
-                        object: Object::Other("the request to list nftables".into()),
-                        errno: answer.errno,
-                        text: answer.text.map(str::to_owned),
-                    }])),
-                };
+        match self.socket.request(header, fill, each)? {
+            Ended::Whole => Ok(Dumped::All),
+            Ended::Interrupted => Ok(Dumped::Interrupted),
+            // Gone since it was listed.
+            Ended::Refused { errno, .. } if errno == Errno::ENOENT as i32 => {
+                Ok(Dumped::Interrupted)
             }
+            Ended::Refused { errno, text } => Err(Error::Refused(vec![Refusal {
+                object: Object::Other("the request to list nftables".into()),
+                errno,
+                text,
+            }])),
         }
     }
 }

@@ -3,8 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy_compiler::ruleset::{TABLE, TableFamily};
 
 use super::Generation;
@@ -87,12 +85,8 @@ impl Watch {
     /// # Errors
     /// [`Error::Receive`].
     pub fn wait(&mut self, timeout: Duration) -> Result<Vec<Event>, Error> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut descriptors, timeout) {
-            Ok(_) | Err(Errno::EINTR) => self.events(),
-            Err(errno) => Err(Error::Receive(errno.into())),
-        }
+        self.socket.wait(timeout).map_err(Error::Receive)?;
+        self.events()
     }
 
     /// All that was heard since the last call, without waiting.
