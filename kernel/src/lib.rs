@@ -1,4 +1,4 @@
-//! The only crate that talks to the kernel: nftables over netlink.
+//! The only crate that talks to the kernel: nftables and connection tracking ([`conntrack`]) over netlink.
 //!
 //! ```text
 //!     Plan ──▶ plan ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel   execute: transaction after transaction
@@ -8,7 +8,7 @@
 //!    Event ◀── watch ◀────────────────────── netlink ◀── kernel   watch: who changed what, and overruns
 //! ```
 //!
-//! What is told is what nft 1.0.6 tells for the text of the same ruleset (`policy_compiler::render::text`), so that
+//! What nftables is told is what nft 1.0.6 tells for the text of the same ruleset (`policy_compiler::render::text`), so that
 //! `nft list ruleset` shows the same text. Numbers and layouts are those of `linux/netfilter/nf_tables.h`,
 //! `linux/netfilter/nfnetlink.h` and `linux/netlink.h`, and those of nft's own data those of libnftnl's `udata.h`.
 //!
@@ -23,8 +23,11 @@
 //!   (25,000 lines to audit), with its own model of rules in between, whose bytes are not nft's.
 //! - `neli` 0.7 (BSD) is generic: no nftables. `rustables` 0.9 is GPL-3.0, `nftnl` binds C libraries.
 //!
+//! Connection tracking has its own paragraph in [`conntrack`].
+//!
 //! A message of ours has a dozen shapes, and this crate is the one place where their bytes matter.
 
+pub mod conntrack;
 mod error;
 mod netlink;
 mod nftables;

@@ -84,15 +84,13 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The payload as one byte.
+    /// The payload as a number of one byte.
     pub(crate) fn u8(&self) -> Result<u8, Malformed> {
-        match self.payload {
-            [byte] => Ok(*byte),
-            _ => Err(Malformed("number")),
-        }
+        let bytes: Result<[u8; 1], _> = self.payload.try_into();
+        bytes.map(|[byte]| byte).map_err(|_| Malformed("number"))
     }
 
-    /// The payload as a number in network order.
+    /// The payload as a number of two bytes in network order.
     pub(crate) fn u16(&self) -> Result<u16, Malformed> {
         let bytes = self.payload.try_into();
         bytes

@@ -25,6 +25,8 @@ const DONE: u16 = 3;
 pub(crate) const BATCH_BEGIN: u16 = 16;
 /// `NFNL_MSG_BATCH_END`
 pub(crate) const BATCH_END: u16 = 17;
+/// `NFNL_SUBSYS_CTNETLINK`
+pub(crate) const CONNTRACK: u16 = 1;
 /// `NFNL_SUBSYS_NFTABLES`
 pub(crate) const NFTABLES: u16 = 10;
 /// `NFNL_BATCH_GENID`
