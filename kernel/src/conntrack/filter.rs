@@ -227,3 +227,179 @@ impl Ends {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testbed::Namespace;
+
+    use super::*;
+    use crate::conntrack::Conntrack;
+    use crate::conntrack::constants::msg;
+    use crate::conntrack::samples::{connections, create};
+    use crate::netlink::message::{CONNTRACK, DUMP, Header};
+    use crate::netlink::request::Ended;
+    use crate::netlink::socket::Socket;
+
+    /// How many entries the kernel sends.
+    fn sent(socket: &mut Socket, filter: &Filter) -> usize {
+        let header = Header {
+            kind: CONNTRACK << 8 | msg::GET,
+            flags: DUMP,
+            sequence: 0,
+            family: filter.family_number(),
+            resource: 0,
+        };
+        let mut count = 0;
+        let count_one = |_, _, _: &[u8]| {
+            count += 1;
+            Ok(())
+        };
+        let ended = socket.request(header, |out| filter.write(out), count_one);
+        assert_eq!(ended.expect("answered"), Ended::Whole);
+        count
+    }
+
+    #[test]
+    fn the_kernel_leaves_out_what_it_can() {
+        let namespace = Namespace::new().expect("these tests need root");
+        let open = || Socket::open(1 << 20).expect("a socket");
+        let mut socket = namespace.run(open).expect("entered");
+        for connection in connections() {
+            create(&mut socket, &connection);
+        }
+        let mut conntrack = Conntrack { socket };
+        let all = Filter::default();
+        let original = |original| Filter { original, ..all };
+        let address = |text: &str| text.parse::<IpAddr>().ok();
+        let of_v4 = Ends {
+            source: address("10.0.0.2"),
+            destination: address("10.0.0.1"),
+            protocol: Some(17),
+            source_port: Some(4000),
+            destination_port: Some(80),
+        };
+        let of_v6 = Ends {
+            source: address("fd00::2"),
+            ..of_v4
+        };
+        let none = Ends::default();
+        let with_port = |protocol, port| Filter {
+            family: Some(Family::Ipv4),
+            ..original(Ends {
+                protocol: Some(protocol),
+                destination_port: Some(port),
+                ..none
+            })
+        };
+        // Each with what it asks for, and what the kernel sends besides.
+        for (filter, wanted, more) in [
+            (all, 56, 0),
+            (original(of_v4), 1, 0),
+            (
+                original(Ends {
+                    source: address("10.0.0.2"),
+                    ..none
+                }),
+                7,
+                0,
+            ),
+            (
+                original(Ends {
+                    destination: address("10.0.0.2"),
+                    ..none
+                }),
+                0,
+                0,
+            ),
+            (
+                Filter {
+                    reply: Ends {
+                        destination: address("10.0.0.3"),
+                        ..none
+                    },
+                    ..all
+                },
+                7,
+                0,
+            ),
+            (with_port(17, 80), 4, 0),
+            (with_port(6, 81), 0, 0),
+            (
+                Filter {
+                    family: Some(Family::Ipv6),
+                    ..all
+                },
+                28,
+                0,
+            ),
+            (
+                Filter {
+                    zone: Some(6),
+                    ..all
+                },
+                14,
+                0,
+            ),
+            (
+                Filter {
+                    mark: Some(Masked::set(0x10_0000)),
+                    ..all
+                },
+                56,
+                0,
+            ),
+            (
+                Filter {
+                    mark: Some(Masked::clear(0x10_0000)),
+                    ..all
+                },
+                0,
+                0,
+            ),
+            (
+                Filter {
+                    status: Some(Status::SEEN_REPLY.into()),
+                    ..all
+                },
+                56,
+                0,
+            ),
+            (
+                Filter {
+                    status: Some(Status::ASSURED.into()),
+                    ..all
+                },
+                0,
+                0,
+            ),
+            // It compares neither ports of SCTP nor, in its own way, addresses of IPv6.
+            (with_port(132, 81), 0, 4),
+            (
+                original(Ends {
+                    destination: None,
+                    ..of_v6
+                }),
+                1,
+                3,
+            ),
+            // Without a family it is told nothing of tuples.
+            (
+                original(Ends {
+                    protocol: Some(17),
+                    ..none
+                }),
+                8,
+                48,
+            ),
+        ] {
+            let mut found = 0;
+            conntrack.dump(&filter, |_| found += 1).expect("dumped");
+            assert_eq!(found, wanted, "{filter:?}");
+            assert_eq!(
+                sent(&mut conntrack.socket, &filter),
+                wanted + more,
+                "{filter:?}"
+            );
+        }
+    }
+}

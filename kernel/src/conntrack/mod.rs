@@ -26,6 +26,8 @@ mod filter;
 #[cfg(test)]
 mod fuzz;
 mod marks;
+#[cfg(test)]
+mod samples;
 mod socket;
 mod tuple;
 mod watch;

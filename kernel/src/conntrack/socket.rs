@@ -68,3 +68,41 @@ impl Conntrack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testbed::Namespace;
+
+    use super::*;
+    use crate::conntrack::samples::{connections, create};
+
+    #[test]
+    fn a_dump_of_which_something_may_be_lost_is_not_taken_for_all() {
+        let namespace = Namespace::new().expect("these tests need root");
+        let open = |buffer| move || Socket::open(buffer).expect("a socket");
+        let mut maker = namespace.run(open(1 << 20)).expect("entered");
+        let (first, others) = {
+            let mut all = connections();
+            let others = all.split_off(1);
+            (all, others)
+        };
+        create(&mut maker, &first[0]);
+        // A buffer that what others do fills, as the socket hears of that too (NFNLGRP_CONNTRACK_NEW).
+        let mut socket = namespace.run(open(1)).expect("entered");
+        socket.join(1).expect("joined");
+        let mut conntrack = Conntrack { socket };
+        let mut seen = 0;
+        let result = conntrack.dump(&Filter::default(), |_| {
+            seen += 1;
+            others.iter().for_each(|other| create(&mut maker, other));
+        });
+        assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+        assert_eq!(seen, 1);
+        // The next one is whole.
+        let mut seen = 0;
+        conntrack
+            .dump(&Filter::default(), |_| seen += 1)
+            .expect("whole");
+        assert_eq!(seen, 1 + others.len());
+    }
+}
