@@ -152,3 +152,34 @@ impl Conntrack {
         Ok(gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testbed::Namespace;
+
+    use super::*;
+    use crate::conntrack::samples::connections;
+    use crate::netlink::socket::Socket;
+
+    #[test]
+    fn lost_answers_are_not_taken_for_success() {
+        let namespace = Namespace::new().expect("these tests need root");
+        let change = |connection| (connection, MarkChange::set(1));
+        let all = connections();
+        // In a buffer of the least size, and in that of every socket.
+        for (buffer, lost) in [(1, true), (1 << 17, false)] {
+            let open = || Socket::open(buffer).expect("a socket");
+            let socket = namespace.run(open).expect("entered");
+            let mut conntrack = Conntrack { socket };
+            let many = all.iter().cycle().take(2 * AT_ONCE).copied().map(change);
+            match conntrack.change_marks(many) {
+                Err(Error::Lost) if lost => {}
+                Ok(marked) if !lost => assert_eq!(marked.gone, 2 * AT_ONCE),
+                result => panic!("{buffer}: {result:?}"),
+            }
+            // And it goes on.
+            let one = conntrack.change_marks([change(all[0])]).expect("answered");
+            assert_eq!(one.gone, 1);
+        }
+    }
+}

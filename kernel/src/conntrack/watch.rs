@@ -33,9 +33,10 @@ pub enum Event {
 
 /// Hears of changes to the entries of the network namespace in which this was opened.
 ///
-/// Not of all: the kernel decides when an entry comes into being whether changes of it will be told. With
-/// `net.netfilter.nf_conntrack_events` at 2, the default, they are if somebody listens at that time; with 1 always, with
-/// 0 never. So nothing is heard of entries that are older than the first listener: for those, dump now and then.
+/// Not of all: the kernel decides when an entry comes into being whether changes of it will be told, by
+/// `net.netfilter.nf_conntrack_events` of the namespace. With 1 they always are, with 0 never; with 2, the default since
+/// 5.19, they are if somebody on the machine listens at that time (`nf_ctnetlink_has_listener`). So nothing is heard of
+/// entries that are older than the first listener, unless the setting was 1: for those, dump now and then.
 #[derive(Debug)]
 pub struct Watch {
     socket: Socket,
