@@ -10,11 +10,13 @@ mod support;
 mod guards {
     mod connections;
     mod ethertype;
+    mod flow;
     mod icmpv6;
     mod link;
     mod node;
     mod packets;
     mod passage;
+    mod revocation;
     mod revoked;
     mod router;
     mod services;

@@ -145,7 +145,7 @@ impl World {
             (Place::Pod(name), _) => {
                 let from = self.testbed.attachment(name).unwrap();
                 let next = match to {
-                    Place::Pod(to) if from.bridge.is_some() && *to != "t/r" => {
+                    Place::Pod(to) if from.bridge.is_some() && (name == "t/r") == (to == "t/r") => {
                         self.testbed.attachment(to).unwrap().mac
                     }
                     _ => from.gateway_mac,

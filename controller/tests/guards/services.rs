@@ -13,16 +13,16 @@ use super::sources::{believe_pods_to_themselves, believe_sources};
 use super::world::{Family, Known, NETWORKS, World, address, node, pod};
 
 /// Whether connections to Services are given the node's address (kube-proxy's `masquerade-all`).
-const MASQUERADE: [bool; 2] = [false, true];
+pub(super) const MASQUERADE: [bool; 2] = [false, true];
 /// The Services' ports, all of which their pods have under the same number.
 const PORTS: [u16; 4] = [80, 81, 82, 83];
 /// A node port is this above its Service's port.
-const NODE_PORT: u16 = 30_000;
+pub(super) const NODE_PORT: u16 = 30_000;
 /// Pods that have a Service, whose address ends in their position.
 const BACKENDS: [&str; 4] = ["b", "c", "e", "r"];
 
 /// The Service's address.
-fn virtual_address(backend: &str, family: Family) -> IpAddr {
+pub(super) fn virtual_address(backend: &str, family: Family) -> IpAddr {
     let number = 1 + BACKENDS.iter().position(|name| *name == backend).unwrap();
     let text = match family {
         Family::V4 => format!("10.96.0.{number}"),
@@ -32,7 +32,7 @@ fn virtual_address(backend: &str, family: Family) -> IpAddr {
 }
 
 /// What kube-proxy does, in a table of its own. The node ports are those of `b`.
-fn services(masquerade: bool) -> String {
+pub(super) fn services(masquerade: bool) -> String {
     let mut rules = String::new();
     for family in Family::ALL {
         let (ip, of_node) = match family {

@@ -12,7 +12,7 @@ use super::packets::{CLOSED, OPEN, Packet, ip};
 use super::passage::{Guard, PATIENCE};
 use super::world::{Family, Known, NETWORKS, World, address, node, pod};
 
-const GUARD: &[&str] = &["TCP without a connection"];
+pub(super) const GUARD: &[&str] = &["TCP without a connection"];
 const PSH: u8 = 0x08;
 const ECE: u8 = 0x40;
 const CWR: u8 = 0x80;
@@ -107,7 +107,7 @@ fn say(mut from: &TcpStream, mut to: &TcpStream, word: &[u8]) {
 }
 
 /// Makes the node track connections before there are rules of ours, as kube-proxy's do.
-const TRACKING: &str = "
+pub(super) const TRACKING: &str = "
 table inet tracking {
   chain forward {
     type filter hook forward priority 300

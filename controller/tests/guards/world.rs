@@ -240,31 +240,31 @@ impl World {
 
     /// The same, but connections go on.
     pub(super) fn reload(&self, known: Known, node_egress: NodeEgress) {
-        self.replace(&render::text(&compiled(
-            &self.cluster,
-            "n1",
-            &self.options(known, node_egress),
-        )));
+        self.reload_edited(known, node_egress, |_| {});
     }
 
-    /// The same, without the rules that have one of these comments. Each comment is on some rule.
+    /// The same as [`World::load`], without the rules that have one of these comments. Each comment is on some rule.
     pub(super) fn load_without(&self, known: Known, node_egress: NodeEgress, guards: &[&str]) {
-        self.load_edited(known, node_egress, |ruleset| {
-            for guard in guards {
-                let is_guard = |rule: &Rule| rule.comment.as_deref() == Some(guard);
-                let before = rules(ruleset).filter(|rule| is_guard(rule)).count();
-                assert!(before > 0, "no rule has the comment {guard:?}");
-                let chains = ruleset
-                    .tables
-                    .iter_mut()
-                    .flat_map(|table| &mut table.chains);
-                chains.for_each(|chain| chain.rules.retain(|rule| !is_guard(rule)));
-            }
-        });
+        self.load_edited(known, node_egress, |ruleset| remove(ruleset, guards));
     }
 
-    /// The same, after a change of the rules.
+    /// The same, but connections go on.
+    pub(super) fn reload_without(&self, known: Known, node_egress: NodeEgress, guards: &[&str]) {
+        self.reload_edited(known, node_egress, |ruleset| remove(ruleset, guards));
+    }
+
+    /// The same as [`World::load`], after a change of the rules.
     pub(super) fn load_edited(
+        &self,
+        known: Known,
+        node_egress: NodeEgress,
+        edit: impl FnOnce(&mut Ruleset),
+    ) {
+        self.reload_edited(known, node_egress, edit);
+        self.testbed.forget_connections().unwrap();
+    }
+
+    fn reload_edited(
         &self,
         known: Known,
         node_egress: NodeEgress,
@@ -273,7 +273,6 @@ impl World {
         let mut ruleset = compiled(&self.cluster, "n1", &self.options(known, node_egress));
         edit(&mut ruleset);
         self.replace(&render::text(&ruleset));
-        self.testbed.forget_connections().unwrap();
     }
 
     /// Takes the rules of node `n1` away, and forgets all connections.
@@ -319,6 +318,20 @@ impl World {
 pub(super) fn rules(ruleset: &Ruleset) -> impl Iterator<Item = &Rule> {
     let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
     chains.flat_map(|chain| &chain.rules)
+}
+
+/// Takes the rules away that have one of these comments. Each comment is on some rule.
+fn remove(ruleset: &mut Ruleset, guards: &[&str]) {
+    for guard in guards {
+        let is_guard = |rule: &Rule| rule.comment.as_deref() == Some(guard);
+        let before = rules(ruleset).filter(|rule| is_guard(rule)).count();
+        assert!(before > 0, "no rule has the comment {guard:?}");
+        let chains = ruleset
+            .tables
+            .iter_mut()
+            .flat_map(|table| &mut table.chains);
+        chains.for_each(|chain| chain.rules.retain(|rule| !is_guard(rule)));
+    }
 }
 
 fn topology(network: Network, stack: Stack) -> Topology {
