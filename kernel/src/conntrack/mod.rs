@@ -13,7 +13,7 @@
 //!
 //! `netlink-packet-netfilter` 0.4 (MIT) has entries as lists of lists of attributes: of a tuple it knows addresses and
 //! ports, but not ICMP, which is how an entry of a ping is found again, and neither zone, id, filters nor the mask of
-//! a mark. With those as raw bytes it would still be the smaller half, at some twenty allocations an entry, of which
+//! a mark. With those as raw bytes it would still be the smaller half, at a dozen allocations and more an entry, of which
 //! there are hundreds of thousands; and an attribute that it can not parse fails the message. The crate's documentation
 //! has the others.
 
