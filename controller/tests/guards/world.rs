@@ -15,7 +15,7 @@ use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::lower::{Attachment, Bridges, Options};
 use policy_compiler::model::{Cluster, InterfaceName};
 use policy_compiler::render;
-use policy_compiler::ruleset::{Rule, Ruleset, TableFamily};
+use policy_compiler::ruleset::{Rule, Ruleset};
 use testbed::frames::FrameSender;
 use testbed::{Mac, Namespace, Network, NodeSpec, Place, PodSpec, Testbed, Topology};
 
@@ -282,10 +282,8 @@ impl World {
     }
 
     fn replace(&self, text: &str) {
-        let removal = [TableFamily::Inet, TableFamily::Bridge].map(|family| match family {
-            TableFamily::Inet => "table inet picket\ndelete table inet picket\n",
-            TableFamily::Bridge => "table bridge picket\ndelete table bridge picket\n",
-        });
+        let removal = ["inet", "bridge"]
+            .map(|family| format!("table {family} picket\ndelete table {family} picket\n"));
         self.namespace(&node("n1"))
             .nft(&(removal.concat() + text))
             .unwrap();
