@@ -1,16 +1,24 @@
-//! What is read is of one generation, also while others change it.
+//! What is read is of one generation, also while others change it, and whenever they are killed.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kernel::{Found, Operation, load};
+use kernel::{Found, Generation, Nftables, Operation, load};
 use policy_compiler::evaluate::NodeEgress;
-use policy_compiler::ruleset::TableFamily;
+use policy_compiler::ruleset::{Chain, KeyType, Ruleset, Set, Table, TableFamily, Value};
 use support::{Attached, cases, namespace, nftables, ruleset};
+
+/// All of the ruleset in place of what is there.
+fn replacement(ruleset: &Ruleset) -> Vec<Operation<'_>> {
+    let delete = [Operation::DeleteTable(TableFamily::Inet)];
+    delete.into_iter().chain(load(ruleset)).collect()
+}
 
 #[test]
 fn a_table_that_is_replaced_all_the_time_is_read_whole() {
@@ -23,17 +31,13 @@ fn a_table_that_is_replaced_all_the_time_is_read_whole() {
     let namespace = namespace();
     let (mut writer, mut reader) = (nftables(&namespace), nftables(&namespace));
     writer.load(&one, None).unwrap();
-    let replace = |ruleset| {
-        let delete = [Operation::DeleteTable(TableFamily::Inet)];
-        delete.into_iter().chain(load(ruleset)).collect::<Vec<_>>()
-    };
     let done = AtomicBool::new(false);
     let mut seen: Vec<Found> = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for ruleset in [&other, &one] {
-                    writer.apply(&replace(ruleset), None).unwrap();
+                    writer.apply(&replacement(ruleset), None).unwrap();
                     std::thread::sleep(Duration::from_micros(300));
                 }
             }
@@ -57,4 +61,73 @@ fn a_table_that_is_replaced_all_the_time_is_read_whole() {
     }
     assert!(seen.iter().any(|it| it.ruleset == one) && seen.iter().any(|it| it.ruleset == other));
     assert!(seen.is_sorted_by_key(|it| it.generation));
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_applies_leaves_all_of_a_batch_or_nothing() {
+    const NAME: &str = "a_process_that_is_killed_while_it_applies_leaves_all_of_a_batch_or_nothing";
+    let [one, other] = ["first", "second"].map(many_elements);
+    if std::env::var_os(NAME).is_some() {
+        let mut nftables = Nftables::open().unwrap();
+        for ruleset in [&one, &other].into_iter().cycle() {
+            nftables.apply(&replacement(ruleset), None).unwrap();
+        }
+    }
+    let namespace = namespace();
+    let mut nftables = nftables(&namespace);
+    nftables.load(&one, None).unwrap();
+    let mut killed_between = BTreeSet::new();
+    for round in 0..30 {
+        let start = nftables.generation().unwrap();
+        let spawn = || {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME])
+                .env(NAME, "")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+        };
+        let mut child = namespace.run(spawn).unwrap().unwrap();
+        // It is at work: at another moment of it each time.
+        while nftables.generation().unwrap() < Generation(start.0 + 2) {
+            std::thread::yield_now();
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(5) * round {
+            std::hint::spin_loop();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = nftables.read().unwrap();
+        assert_eq!(found.unknown, []);
+        assert!(
+            found.ruleset == one || found.ruleset == other,
+            "a part is left"
+        );
+        killed_between.insert(found.ruleset == one);
+    }
+    assert_eq!(killed_between.len(), 2, "always killed at the same moment");
+}
+
+/// A table that takes some milliseconds to be replaced.
+fn many_elements(chain: &str) -> Ruleset {
+    let address = |index: u32| Value::Address((0x0a00_0000 + index).to_be_bytes().into());
+    let set = Set {
+        key: vec![KeyType::Ipv4Address],
+        interval: false,
+        comment: chain.into(),
+        elements: (0..20_000).map(|index| vec![address(index)]).collect(),
+    };
+    Ruleset {
+        tables: vec![Table {
+            family: TableFamily::Inet,
+            sets: [("addresses".into(), set)].into(),
+            maps: Default::default(),
+            chains: vec![Chain {
+                name: chain.into(),
+                base: None,
+                rules: vec![],
+            }],
+        }],
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
 
-use kernel::{Error, Generation, Nftables};
+use kernel::{Elements, Error, Generation, Nftables, Operation};
 use nix::errno::Errno;
 use policy_compiler::model::{Cidr, PortRange, Protocol};
 use policy_compiler::ruleset::{
@@ -113,6 +113,39 @@ fn three_hundred_thousand_elements_are_one_transaction_and_read_back() {
         found.ruleset == ruleset,
         "what was read is not what was loaded"
     );
+}
+
+#[test]
+fn a_million_elements_are_one_transaction() {
+    let namespace = namespace();
+    let mut nftables = nftables(&namespace);
+    let before = nftables.generation().unwrap();
+    let key = [KeyType::Ipv4Address];
+    let addresses: Vec<_> = (0..1_000_000u32)
+        .map(|index| vec![Value::Address(IpAddr::from(index.to_be_bytes()))])
+        .collect();
+    let operations = [
+        Operation::AddTable(TableFamily::Inet),
+        Operation::AddSet {
+            family: TableFamily::Inet,
+            name: "addresses",
+            key: &key,
+            interval: false,
+            comment: "a million",
+        },
+        Operation::AddElements(Elements {
+            family: TableFamily::Inet,
+            set: "addresses",
+            key: &key,
+            interval: false,
+            keys: addresses.iter().map(Vec::as_slice).collect(),
+        }),
+    ];
+    nftables.apply(&operations, Some(before)).unwrap();
+    let found = nftables.read().unwrap();
+    assert_eq!(found.generation, Generation(before.0 + 1));
+    let set = &found.ruleset.tables[0].sets["addresses"];
+    assert!(set.elements.iter().eq(&addresses));
 }
 
 #[test]
