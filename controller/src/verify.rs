@@ -120,7 +120,10 @@ fn load(namespace: &Namespace, ruleset: &Ruleset) -> Result<(), Error> {
 }
 
 /// What the testbed knows of a node's interfaces, as the plugin does on a real one.
-fn options(
+///
+/// # Errors
+/// The testbed's names of interfaces, if rules cannot hold them.
+pub fn options(
     cluster: &Cluster,
     node: &str,
     testbed: &Testbed,
