@@ -129,7 +129,10 @@ impl World {
         for table in tables {
             for &(protocol, port) in &table.ports {
                 for family in FAMILIES {
-                    asked.push((&table.expected, Asked::new(cluster, protocol, port, family)));
+                    asked.push((
+                        &table.expected,
+                        OnPort::new(cluster, protocol, port, family),
+                    ));
                 }
             }
         }
@@ -190,7 +193,7 @@ fn sorted(mut ruleset: Ruleset) -> Ruleset {
 }
 
 /// What the evaluator says of every pair on a port.
-struct Asked {
+struct OnPort {
     what: String,
     protocol: testbed::Protocol,
     port: u16,
@@ -198,7 +201,7 @@ struct Asked {
     answers: BTreeMap<(usize, usize), ([IpAddr; 2], Verdict, String)>,
 }
 
-impl Asked {
+impl OnPort {
     fn new(cluster: &Cluster, protocol: ProtocolName, port: u16, family: FamilyName) -> Self {
         let answer = |(from, to)| {
             let pod = |index: usize| format!("pod/{}", PODS[index]).parse::<End>().unwrap();
