@@ -1,4 +1,5 @@
-//! The only crate that talks to the kernel: nftables and connection tracking ([`conntrack`]) over netlink.
+//! The only crate that talks to the kernel: nftables, connection tracking ([`conntrack`]) and links over netlink, and
+//! network namespaces.
 //!
 //! ```text
 //!     Plan ──▶ plan ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel   execute: transaction after transaction
@@ -6,6 +7,9 @@
 //!                           linearize: rules to expressions
 //!  Ruleset ◀── read ◀── raise ◀── decode ◀── netlink ◀── kernel   read: all of one generation
 //!    Event ◀── watch ◀────────────────────── netlink ◀── kernel   watch: who changed what, and overruns
+//!
+//!     Link ◀── Links ◀──────────────────────▶ netlink ◀─▶ kernel   links, addresses, routes, pairs
+//! LinkEvent ◀── LinkWatch ◀───────────────── netlink ◀── kernel   what changed, and overruns
 //! ```
 //!
 //! What nftables is told is what nft 1.0.6 tells for the text of the same ruleset (`policy_compiler::render::text`), so that
@@ -23,16 +27,24 @@
 //!   (25,000 lines to audit), with its own model of rules in between, whose bytes are not nft's.
 //! - `neli` 0.7 (BSD) is generic: no nftables. `rustables` 0.9 is GPL-3.0, `nftnl` binds C libraries.
 //!
-//! Connection tracking has its own paragraph in [`conntrack`].
+//! Connection tracking has its own paragraph in [`conntrack`], links have theirs in `link`.
 //!
 //! A message of ours has a dozen shapes, and this crate is the one place where their bytes matter.
 
 pub mod conntrack;
 mod error;
+mod link;
+mod namespace;
 mod netlink;
 mod nftables;
 
 pub use error::{Error, Refusal, Unfit};
+pub use link::{
+    AddressFlags, Bridge, BridgeNetfilter, Kind, Link, LinkAddress, LinkError, LinkEvent, LinkMac,
+    LinkWatch, Links, Master, NamespaceId, NextHop, OperationalState, Other, Pair, PeerError,
+    Place, Route, RouteKind, Scope,
+};
+pub use namespace::{NamespaceError, NetworkNamespace};
 pub use netlink::attribute::Malformed;
 pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;

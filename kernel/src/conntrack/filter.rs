@@ -238,7 +238,7 @@ mod tests {
     use crate::conntrack::samples::{connections, create};
     use crate::netlink::message::{CONNTRACK, DUMP, Header};
     use crate::netlink::request::Ended;
-    use crate::netlink::socket::Socket;
+    use crate::netlink::socket::{NETLINK_NETFILTER, Socket};
 
     /// How many entries the kernel sends.
     fn sent(socket: &mut Socket, filter: &Filter) -> usize {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_kernel_leaves_out_what_it_can() {
         let namespace = Namespace::new().expect("these tests need root");
-        let open = || Socket::open(1 << 20).expect("a socket");
+        let open = || Socket::open(NETLINK_NETFILTER, 1 << 20).expect("a socket");
         let mut socket = namespace.run(open).expect("entered");
         for connection in connections() {
             create(&mut socket, &connection);

@@ -10,12 +10,12 @@ use super::samples::{answer, connections, create, received};
 use super::{decode, watch};
 use crate::netlink::attribute::Writer;
 use crate::netlink::message::{self, CONNTRACK, Content, DUMP, Header, Messages};
-use crate::netlink::socket::Socket;
+use crate::netlink::socket::{NETLINK_NETFILTER, Socket};
 
 /// What a kernel with those entries answers, and what it tells a watch.
 fn messages() -> Vec<Vec<u8>> {
     let namespace = Namespace::new().expect("these tests need root");
-    let open = || Socket::open(1 << 20).expect("a socket");
+    let open = || Socket::open(NETLINK_NETFILTER, 1 << 20).expect("a socket");
     let (mut socket, mut group) = namespace.run(|| (open(), open())).expect("entered");
     // NFNLGRP_CONNTRACK_NEW
     group.join(1).expect("joined");

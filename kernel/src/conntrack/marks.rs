@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::conntrack::samples::connections;
-    use crate::netlink::socket::Socket;
+    use crate::netlink::socket::{NETLINK_NETFILTER, Socket};
 
     #[test]
     fn lost_answers_are_not_taken_for_success() {
@@ -168,7 +168,7 @@ mod tests {
         let all = connections();
         // In a buffer of the least size, and in that of every socket.
         for (buffer, lost) in [(1, true), (1 << 17, false)] {
-            let open = || Socket::open(buffer).expect("a socket");
+            let open = || Socket::open(NETLINK_NETFILTER, buffer).expect("a socket");
             let socket = namespace.run(open).expect("entered");
             let mut conntrack = Conntrack { socket };
             let many = all.iter().cycle().take(2 * AT_ONCE).copied().map(change);

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::filter::Filter;
 use crate::netlink::message::{CONNTRACK, DUMP, Header};
 use crate::netlink::request::Ended;
-use crate::netlink::socket::Socket;
+use crate::netlink::socket::{NETLINK_NETFILTER, Socket};
 
 /// Room for answers that were not read yet: the errors of one message of [`Conntrack::change_marks`], and some 32 KiB
 /// of a dump.
@@ -25,7 +25,7 @@ impl Conntrack {
     /// # Errors
     /// [`Error::Open`].
     pub fn open() -> Result<Self, Error> {
-        let socket = Socket::open(ANSWERS).map_err(Error::Open)?;
+        let socket = Socket::open(NETLINK_NETFILTER, ANSWERS).map_err(Error::Open)?;
         Ok(Self { socket })
     }
 
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_dump_of_which_something_may_be_lost_is_not_taken_for_all() {
         let namespace = Namespace::new().expect("these tests need root");
-        let open = |buffer| move || Socket::open(buffer).expect("a socket");
+        let open = |buffer| move || Socket::open(NETLINK_NETFILTER, buffer).expect("a socket");
         let mut maker = namespace.run(open(1 << 20)).expect("entered");
         let (first, others) = {
             let mut all = connections();

@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::error::Error;
 use crate::netlink::attribute::Malformed;
 use crate::netlink::message::{CONNTRACK, Content, Message, Messages};
-use crate::netlink::socket::{Received, Socket};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
 /// `NFNLGRP_CONNTRACK_UPDATE`
 const GROUP: u32 = 2;
@@ -49,7 +49,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Open`].
     pub fn open(buffer: usize) -> Result<Self, Error> {
-        let mut socket = Socket::open(buffer).map_err(Error::Open)?;
+        let mut socket = Socket::open(NETLINK_NETFILTER, buffer).map_err(Error::Open)?;
         socket.join(GROUP).map_err(Error::Open)?;
         Ok(Self { socket })
     }

@@ -40,6 +40,11 @@ impl Writer {
         self.end(start);
     }
 
+    /// A number in the host's order, as everything of rtnetlink.
+    pub(crate) fn put_host_u32(&mut self, kind: u16, value: u32) {
+        self.put(kind, &value.to_ne_bytes());
+    }
+
     /// An attribute whose payload is attributes.
     pub(crate) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.begin(kind | NESTED);
@@ -111,6 +116,14 @@ impl<'a> Attribute<'a> {
         let end = self.payload.iter().position(|byte| *byte == 0);
         let text = &self.payload[..end.unwrap_or(self.payload.len())];
         std::str::from_utf8(text).map_err(|_| Malformed("text"))
+    }
+
+    /// The payload as a number in the host's order.
+    pub(crate) fn host_u32(&self) -> Result<u32, Malformed> {
+        let bytes = self.payload.try_into();
+        bytes
+            .map(u32::from_ne_bytes)
+            .map_err(|_| Malformed("number"))
     }
 
     /// The attributes in the payload.

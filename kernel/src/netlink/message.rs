@@ -1,6 +1,6 @@
-//! Messages of nfnetlink (`linux/netlink.h`, `linux/netfilter/nfnetlink.h`).
+//! Messages (`linux/netlink.h`), in particular those of nfnetlink (`linux/netfilter/nfnetlink.h`).
 
-use super::attribute::{Attributes, Malformed, Writer};
+use super::attribute::{Attributes, Malformed, Writer, find};
 
 /// `NLM_F_REQUEST`
 pub(crate) const REQUEST: u16 = 0x1;
@@ -46,7 +46,7 @@ pub(crate) const HEADER: usize = 16;
 /// `struct nfgenmsg`
 const FAMILY_HEADER: usize = 4;
 
-/// The header of a message of ours.
+/// The header of a message of ours to nfnetlink.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     /// What is asked: subsystem and operation.
@@ -61,17 +61,31 @@ pub(crate) struct Header {
     pub(crate) resource: u16,
 }
 
-/// Appends a message; its attributes are written by `fill`.
+/// Appends a message of nfnetlink; its attributes are written by `fill`.
 pub(crate) fn write(out: &mut Writer, header: Header, fill: impl FnOnce(&mut Writer)) {
+    let [high, low] = header.resource.to_be_bytes();
+    let own = [header.family, 0, high, low];
+    let (kind, flags) = (header.kind, header.flags);
+    write_with(out, kind, flags, header.sequence, &own, fill);
+}
+
+/// Appends a message of any protocol, whose own header follows that of netlink.
+pub(crate) fn write_with(
+    out: &mut Writer,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    own: &[u8],
+    fill: impl FnOnce(&mut Writer),
+) {
     let start = out.bytes.len();
     out.bytes.extend_from_slice(&[0; 4]);
-    out.bytes.extend_from_slice(&header.kind.to_ne_bytes());
+    out.bytes.extend_from_slice(&kind.to_ne_bytes());
     out.bytes
-        .extend_from_slice(&(header.flags | REQUEST).to_ne_bytes());
-    out.bytes.extend_from_slice(&header.sequence.to_ne_bytes());
+        .extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+    out.bytes.extend_from_slice(&sequence.to_ne_bytes());
     out.bytes.extend_from_slice(&[0; 4]);
-    out.bytes.extend_from_slice(&[header.family, 0]);
-    out.bytes.extend_from_slice(&header.resource.to_be_bytes());
+    out.bytes.extend_from_slice(own);
     fill(out);
     out.pad();
     // A message is shorter than 4 GiB: its attributes are, and there are few.
@@ -90,7 +104,8 @@ pub(crate) struct Message<'a> {
     pub(crate) sequence: u32,
     /// Who caused it, or who is answered.
     pub(crate) port: u32,
-    payload: &'a [u8],
+    /// What follows: the protocol's own header, then attributes.
+    pub(crate) payload: &'a [u8],
 }
 
 /// What a message is.
@@ -100,7 +115,7 @@ pub(crate) enum Content<'a> {
     Done(i32),
     /// An error (positive errno), or an acknowledgement (0).
     Answer(Answer<'a>),
-    /// An object of a family, with its attributes.
+    /// An object of a family, with its attributes, of nfnetlink. Another protocol's header has another length.
     Object { family: u8, attributes: &'a [u8] },
 }
 
@@ -130,6 +145,13 @@ impl<'a> Message<'a> {
                 })
             }
         }
+    }
+
+    /// What the kernel says about the error that ended a dump.
+    pub(crate) fn done_text(&self) -> Option<&'a str> {
+        let attributes = self.payload.get(4..)?;
+        let text = find(attributes, ERROR_TEXT).ok()??;
+        text.text().ok()
     }
 
     fn answer(&self) -> Result<Answer<'a>, Malformed> {

@@ -5,7 +5,7 @@ use std::io;
 use nix::errno::Errno;
 
 use super::attribute::{Malformed, Writer};
-use super::message::{self, Answer, Content, DUMP, DUMP_INTERRUPTED, Header, Messages};
+use super::message::{self, ACK, Content, DUMP, DUMP_INTERRUPTED, Header, Message, Messages};
 use super::socket::{Received, Socket};
 
 /// How the kernel ended its answer.
@@ -36,8 +36,8 @@ impl From<Malformed> for Failure {
 }
 
 impl Socket {
-    /// Sends a request, whose sequence number is given here, and hands each object of the answer to `each` by its kind
-    /// within its subsystem, its family and its attributes.
+    /// Sends a request to nfnetlink, whose sequence number is given here, and hands each object of the answer to `each`
+    /// by its kind within its subsystem, its family and its attributes.
     pub(crate) fn request(
         &mut self,
         header: Header,
@@ -46,16 +46,36 @@ impl Socket {
     ) -> Result<Ended, Failure> {
         let mut out = Writer::default();
         let sequence = self.next_sequence();
-        self.use_sequence(1);
         message::write(&mut out, Header { sequence, ..header }, fill);
-        self.send(&out.bytes).map_err(Failure::Send)?;
-        let dump = header.flags & DUMP != 0;
+        self.exchange(&out.bytes, header.flags, |message| {
+            match message.content()? {
+                Content::Object { family, attributes } => {
+                    each(message.kind & 0xff, family, attributes)
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Sends a message to whatever protocol, with these flags and the next sequence number, and hands each message of the
+    /// answer to `each`, but for its end.
+    pub(crate) fn exchange(
+        &mut self,
+        bytes: &[u8],
+        flags: u16,
+        mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> Result<Ended, Failure> {
+        let sequence = self.next_sequence();
+        self.use_sequence(1);
+        self.send(bytes).map_err(Failure::Send)?;
+        let has_end = flags & (DUMP | ACK) != 0;
         let mut ended = Ended::Whole;
         loop {
             let bytes = match self.receive().map_err(Failure::Receive)? {
                 Received::Bytes(bytes) => bytes,
-                // The answer to a single request is there at once; a dump says when it is done.
-                Received::Nothing if !dump => return Ok(ended),
+                // The answer to a single request is there at once; a dump says when it is done, and so does whoever
+                // is asked to acknowledge.
+                Received::Nothing if !has_end => return Ok(ended),
                 Received::Nothing => return Err(Failure::Lost),
                 Received::Overrun => return Ok(Ended::Interrupted),
             };
@@ -67,23 +87,20 @@ impl Socket {
                 if message.flags & DUMP_INTERRUPTED != 0 {
                     ended = Ended::Interrupted;
                 }
-                let answer = match message.content()? {
-                    Content::Object { family, attributes } => {
-                        each(message.kind & 0xff, family, attributes)?;
+                let (errno, text) = match message.content()? {
+                    Content::Object { .. } => {
+                        each(&message)?;
                         continue;
                     }
-                    Content::Done(errno) => Answer {
-                        errno,
-                        ..Answer::default()
-                    },
-                    Content::Answer(answer) => answer,
+                    Content::Done(errno) => (errno, message.done_text()),
+                    Content::Answer(answer) => (answer.errno, answer.text),
                 };
-                return Ok(match Errno::from_raw(answer.errno) {
-                    _ if answer.errno == 0 => ended,
+                return Ok(match Errno::from_raw(errno) {
+                    _ if errno == 0 => ended,
                     Errno::EINTR | Errno::EAGAIN => Ended::Interrupted,
                     _ => Ended::Refused {
-                        errno: answer.errno,
-                        text: answer.text.map(str::to_owned),
+                        errno,
+                        text: text.map(str::to_owned),
                     },
                 });
             }

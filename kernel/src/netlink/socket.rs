@@ -1,13 +1,13 @@
 //! The socket.
 //!
-//! nfnetlink works on a request inside the call that sends it: when that call returns, the answers are in the receive
-//! buffer, and the rest of a dump is made as it is read. So nothing here ever waits for an answer.
+//! nfnetlink and rtnetlink work on a request inside the call that sends it: when that call returns, the answers are in
+//! the receive buffer, and the rest of a dump is made as it is read. So nothing here ever waits for an answer.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_sys::constants::NETLINK_NETFILTER;
+pub(crate) use netlink_sys::constants::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc::{MSG_DONTWAIT, MSG_TRUNC};
@@ -19,7 +19,7 @@ const RECEIVE: usize = 1 << 18;
 /// What the kernel needs of the send buffer besides the bytes (`netlink_sendmsg`: 32).
 const SLACK: usize = 4096;
 
-/// A socket to nfnetlink of the network namespace in which it was opened.
+/// A socket to one protocol of netlink, of the network namespace in which it was opened.
 #[derive(Debug)]
 pub(crate) struct Socket {
     raw: RawSocket,
@@ -40,8 +40,8 @@ pub(crate) enum Received<'a> {
 
 impl Socket {
     /// Opens a socket in the network namespace of the calling thread; it may be used from any.
-    pub(crate) fn open(receive_buffer: usize) -> io::Result<Self> {
-        let mut raw = RawSocket::new(NETLINK_NETFILTER)?;
+    pub(crate) fn open(protocol: isize, receive_buffer: usize) -> io::Result<Self> {
+        let mut raw = RawSocket::new(protocol)?;
         let port = raw.bind_auto()?.port_number();
         raw.connect(&SocketAddr::new(0, 0))?;
         // Texts of the kernel; a refusal repeats only the header of what was refused.
@@ -144,7 +144,13 @@ impl Socket {
         }
     }
 
-    /// Lets the kernel send what a group of `enum nfnetlink_groups` is told.
+    /// Makes the kernel refuse what it does not know in a request to list, and look at all that it knows: only so does it
+    /// filter. Linux 4.20.
+    pub(crate) fn check_strictly(&self) -> io::Result<()> {
+        self.raw.set_netlink_get_strict_chk(true)
+    }
+
+    /// Lets the kernel send what a group of its protocol is told.
     pub(crate) fn join(&mut self, group: u32) -> io::Result<()> {
         self.raw.add_membership(group)
     }

@@ -12,7 +12,7 @@ use super::read_elements::read_elements;
 use super::watch;
 use crate::netlink::attribute::Writer;
 use crate::netlink::message::{self, Content, DUMP, Header, Messages};
-use crate::netlink::socket::{Received, Socket};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
 /// Every expression, kind of set and element that is read, and some that are not.
 const RULESET: &str = r#"
@@ -44,7 +44,7 @@ table inet picket {
 /// What a kernel with the ruleset answers, and what it tells a watch.
 fn messages() -> Vec<Vec<u8>> {
     let namespace = Namespace::new().expect("these tests need root");
-    let open = || Socket::open(1 << 20).expect("a socket");
+    let open = || Socket::open(NETLINK_NETFILTER, 1 << 20).expect("a socket");
     let (mut socket, mut group) = namespace.run(|| (open(), open())).expect("entered");
     group.join(7).expect("joined");
     namespace.nft(RULESET).expect("nft loads");

@@ -12,7 +12,7 @@ use crate::error::{Error, Refusal};
 use crate::netlink::attribute::{Attributes, Malformed, Writer, find};
 use crate::netlink::message::{self, Answer, Content, Header, Messages};
 use crate::netlink::request::Ended;
-use crate::netlink::socket::{Received, Socket};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
 /// Room for answers that were not read yet: the kernel answers every message of a batch that it refuses.
 const ANSWERS: usize = 1 << 22;
@@ -38,7 +38,7 @@ impl Nftables {
     /// # Errors
     /// [`Error::Open`].
     pub fn open() -> Result<Self, Error> {
-        let socket = Socket::open(ANSWERS).map_err(Error::Open)?;
+        let socket = Socket::open(NETLINK_NETFILTER, ANSWERS).map_err(Error::Open)?;
         Ok(Self { socket })
     }
 

@@ -13,7 +13,7 @@ use super::userdata;
 use crate::error::Error;
 use crate::netlink::attribute::{Attributes, Malformed, find};
 use crate::netlink::message::{Content, Message, Messages, NFTABLES};
-use crate::netlink::socket::{Received, Socket};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
 /// `NFNLGRP_NFTABLES`
 const GROUP: u32 = 7;
@@ -72,7 +72,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Open`].
     pub fn open(buffer: usize) -> Result<Self, Error> {
-        let mut socket = Socket::open(buffer).map_err(Error::Open)?;
+        let mut socket = Socket::open(NETLINK_NETFILTER, buffer).map_err(Error::Open)?;
         socket.join(GROUP).map_err(Error::Open)?;
         Ok(Self {
             socket,
