@@ -1,5 +1,5 @@
-//! The only crate that talks to the kernel: nftables, connection tracking ([`conntrack`]) and links over netlink, and
-//! network namespaces.
+//! The only crate that talks to the kernel: nftables, connection tracking ([`conntrack`]) and links over netlink, network
+//! namespaces, and which features there are.
 //!
 //! ```text
 //!     Plan ──▶ plan ──▶ operation ──▶ batch ──▶ netlink ──▶ kernel   execute: transaction after transaction
@@ -10,6 +10,8 @@
 //!
 //!     Link ◀── Links ◀──────────────────────▶ netlink ◀─▶ kernel   links, addresses, routes, pairs
 //! LinkEvent ◀── LinkWatch ◀───────────────── netlink ◀── kernel   what changed, and overruns
+//!
+//!  Features ◀── probe ──▶ batches without an end ──▶ kernel      what is missing, before anything is loaded
 //! ```
 //!
 //! What nftables is told is what nft 1.0.6 tells for the text of the same ruleset (`policy_compiler::render::text`), so that
@@ -37,6 +39,7 @@ mod link;
 mod namespace;
 mod netlink;
 mod nftables;
+mod probe;
 
 pub use error::{Error, Refusal, Unfit};
 pub use link::{
@@ -50,3 +53,4 @@ pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;
 pub use nftables::operation::{Elements, Operation, load};
 pub use nftables::{Event, Found, Generation, Halted, Nftables, Unknown, Watch};
+pub use probe::{Answer, Availability, Feature, Features, Finding, Need, ProbeError};

@@ -1,10 +1,10 @@
 //! nftables: our tables told to the kernel, and read from it.
 
 mod batch;
-mod constants;
+pub(crate) mod constants;
 mod decode;
 mod element;
-mod expression;
+pub(crate) mod expression;
 mod families;
 mod field;
 mod found;
