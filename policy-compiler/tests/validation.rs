@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::IpAddr;
+
 use policy_compiler::api;
 use policy_compiler::model::{NetworkPolicy, Peers, Ports};
 use policy_compiler::validate::{FieldError, Options, namespace, network_policy, node, pod};
@@ -386,6 +388,19 @@ fn pods_nodes_and_namespaces_are_checked() {
             json!({}),
             "spec.containers[0].ports[0].name: Invalid value",
         ),
+        (
+            ports(json!([
+                {"containerPort": 1, "name": "dns", "protocol": "TCP"},
+                {"containerPort": 2, "name": "dns", "protocol": "UDP"},
+            ])),
+            json!({}),
+            "spec.containers[0].ports[1].name: Duplicate value: \"dns\"",
+        ),
+        (
+            json!({"initContainers": [{"name": "i", "ports": [{"containerPort": 70000}]}]}),
+            json!({}),
+            "spec.initContainers[0].ports[0].containerPort: Invalid value: 70000",
+        ),
     ] {
         let errors = with(spec, status).unwrap_err();
         assert!(
@@ -407,6 +422,14 @@ fn pods_nodes_and_namespaces_are_checked() {
         .map(|p| p.port)
         .collect();
     assert_eq!(numbers, [3, 2]);
+
+    let shared = json!({"containers": [
+        {"name": "a", "ports": [{"containerPort": 1, "name": "http"}]},
+        {"name": "b", "ports": [{"containerPort": 2, "name": "http"}]},
+    ]});
+    assert_eq!(with(shared, json!({})).unwrap().ports.len(), 2);
+    let mapped = with(json!({}), json!({"podIPs": [{"ip": "::ffff:10.0.0.1"}]})).unwrap();
+    assert_eq!(mapped.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
 
     let label = |value: &str| {
         let labels = json!({ "kubernetes.io/metadata.name": value });

@@ -22,6 +22,8 @@ pub enum FieldErrorKind {
     Invalid(String),
     /// A value is not one of a closed list; the value as JSON.
     NotSupported(String),
+    /// A value that must be unique is there before; the value as JSON.
+    Duplicate(String),
     /// A value must not be there.
     Forbidden,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for FieldError {
             FieldErrorKind::Required => f.write_str("Required value")?,
             FieldErrorKind::Invalid(value) => write!(f, "Invalid value: {value}")?,
             FieldErrorKind::NotSupported(value) => write!(f, "Unsupported value: {value}")?,
+            FieldErrorKind::Duplicate(value) => write!(f, "Duplicate value: {value}")?,
             FieldErrorKind::Forbidden => f.write_str("Forbidden")?,
         }
         if self.detail.is_empty() {
@@ -64,6 +67,10 @@ impl Errors {
         detail: impl Into<String>,
     ) {
         self.push(path, FieldErrorKind::Invalid(json(value)), detail);
+    }
+
+    pub(super) fn duplicate(&mut self, path: &Path<'_>, value: &str) {
+        self.push(path, FieldErrorKind::Duplicate(json(value)), "");
     }
 
     pub(super) fn not_supported(&mut self, path: &Path<'_>, value: &str, supported: &[&str]) {

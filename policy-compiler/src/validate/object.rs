@@ -1,6 +1,6 @@
 //! Metadata, namespaces, nodes and pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::field::{Errors, Path};
@@ -149,22 +149,42 @@ fn pod_addresses(errors: &mut Errors, status: &api::PodStatus) -> Vec<IpAddr> {
 }
 
 /// Ports of containers and of restartable init containers (sidecars); those of other init containers are
-/// closed again before the pod serves.
+/// closed again before the pod serves, but they are checked all the same (validateContainerPorts).
 fn ports(errors: &mut Errors, spec: &api::PodSpec) -> Vec<ContainerPort> {
     let path = Path::Root("spec");
-    let mut ports = Vec::new();
     let containers = spec.containers.iter().flatten().enumerate();
-    let sidecars = spec.init_containers.iter().flatten().enumerate();
-    let sidecars = sidecars.filter(|(_, init)| init.restart_policy.as_deref() == Some("Always"));
+    let inits = spec.init_containers.iter().flatten().enumerate();
     let all = containers
         .map(|(index, container)| ("containers", index, container))
-        .chain(sidecars.map(|(index, container)| ("initContainers", index, container)));
+        .chain(inits.map(|(index, container)| ("initContainers", index, container)));
+    let mut serving = Vec::new();
     for (field, index, container) in all {
         let list_path = path.field(field);
         let container_path = list_path.index(index);
-        let ports_path = container_path.field("ports");
-        for (index, port) in container.ports.iter().flatten().enumerate() {
-            ports.extend(container_port(errors, &ports_path.index(index), port));
+        let ports = container_ports(errors, &container_path.field("ports"), container);
+        if field == "containers" || container.restart_policy.as_deref() == Some("Always") {
+            serving.extend(ports);
+        }
+    }
+    serving
+}
+
+/// A name is unique in its container whatever the protocol; two containers may share one.
+fn container_ports(
+    errors: &mut Errors,
+    path: &Path<'_>,
+    container: &api::Container,
+) -> Vec<ContainerPort> {
+    let mut names = BTreeSet::new();
+    let mut ports = Vec::new();
+    for (index, port) in container.ports.iter().flatten().enumerate() {
+        let path = path.index(index);
+        ports.extend(container_port(errors, &path, port));
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty())
+            && text::port_name(name).is_empty()
+            && !names.insert(name)
+        {
+            errors.duplicate(&path.field("name"), name);
         }
     }
     ports
@@ -204,13 +224,14 @@ fn container_port(
     })
 }
 
+/// An address; the IPv4-mapped form that the API server tolerates means the IPv4 address, as it does on the wire.
 fn ip(errors: &mut Errors, path: &Path<'_>, text: &str) -> Option<IpAddr> {
     let parsed: Option<IpAddr> = text.parse().ok();
     if parsed.is_none() {
         let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
         errors.invalid(path, text, detail);
     }
-    parsed
+    parsed.map(|address| address.to_canonical())
 }
 
 /// The name, checked; empty after an error.
