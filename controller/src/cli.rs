@@ -53,7 +53,7 @@ A flows file has a line for each flow:
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   picket verify -f examples/shop                 a sample that shows both sides of every policy
-  picket verify -f manifests/ --network bridged  pods on a bridge instead of routed
+  picket verify -f manifests/ --network bridge   pods on a bridge instead of routed
   picket verify -f manifests/ --flows flows.jsonl -o json
   picket verify -f manifests/ --full             every pair
 
@@ -186,14 +186,14 @@ pub enum NetworkName {
     /// Each on its own veth pair, everything routed.
     Routed,
     /// On one bridge per node.
-    Bridged,
+    Bridge,
 }
 
 impl From<NetworkName> for testbed::Network {
     fn from(name: NetworkName) -> Self {
         match name {
             NetworkName::Routed => testbed::Network::Routed,
-            NetworkName::Bridged => testbed::Network::Bridged,
+            NetworkName::Bridge => testbed::Network::Bridged,
         }
     }
 }

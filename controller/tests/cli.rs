@@ -2,47 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+#[path = "support/program.rs"]
+mod program;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
-
-fn picket(arguments: &[&str], stdin: &str) -> Output {
-    with_input(
-        Command::new(env!("CARGO_BIN_EXE_picket")).args(arguments),
-        stdin,
-    )
-}
-
-fn with_input(command: &mut Command, stdin: &str) -> Output {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    // A program that refuses its arguments does not read.
-    let _ = input.write_all(stdin.as_bytes());
-    drop(input);
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
-
-#[track_caller]
-fn exits(output: &Output, code: i32) {
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{}{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-}
+use program::{SHOP, exits, picket, text, with_input};
 
 #[test]
 fn a_denied_flow_is_an_answer_and_not_a_failure() {
@@ -244,7 +211,7 @@ fn verify_answers_named_flows_with_what_the_packet_did() {
 {"id": 3, "from": "ip/198.51.100.7", "to": "pod/shop/web-0", "protocol": "TCP", "port": "http"}
 {"id": 4, "from": "ip/203.0.113.7", "to": "pod/shop/web-0", "protocol": "TCP", "port": "http"}
 "#;
-    for network in ["routed", "bridged"] {
+    for network in ["routed", "bridge"] {
         let arguments = [
             "verify",
             "-f",
