@@ -3,10 +3,10 @@
 use std::fmt;
 
 use policy_compiler::api::Object;
-use policy_compiler::model::Cluster;
+use policy_compiler::model::{Cluster, Owner};
 use policy_compiler::validate::{self, FieldError, Options};
 
-use crate::source::{Loaded, ObjectRef, Sourced};
+use crate::source::{Items, Loaded, ObjectRef, Sourced};
 
 /// Everything that the API server would refuse, a line each: where, which object, which field, why.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +62,31 @@ fn check<T>(
         namespace: metadata.namespace.clone(),
         name: metadata.name.clone(),
     };
+    let items = Items(sourced.origin.items());
     let lines = wrong
         .iter()
-        .map(|error| format!("{}: {object}: {error}", sourced.origin));
+        .map(|error| format!("{}: {object}{items}: {error}", sourced.origin));
     errors.extend(lines);
     None
+}
+
+/// What a live pod claims and another has: a sentence for each such address, naming both. Packets have only one
+/// owner, so the pod that is named first is judged as the other on this address.
+pub fn disputed_addresses(cluster: &Cluster) -> Vec<String> {
+    let live = cluster.pods.values().filter(|pod| pod.is_on_pod_network());
+    let claims = live.flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)));
+    claims
+        .filter_map(|(pod, address)| {
+            let owner = match cluster.owner(address) {
+                Owner::Pod(owner) if owner.id == pod.id => return None,
+                Owner::Pod(owner) => format!("Pod {}", owner.id),
+                Owner::Node(node) => format!("Node {node}"),
+                Owner::External => return None,
+            };
+            let id = &pod.id;
+            Some(format!(
+                "Pod {id}: its address {address} is also that of {owner}, whose it is taken to be"
+            ))
+        })
+        .collect()
 }

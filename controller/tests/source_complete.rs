@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use controller::source::{Loaded, Note, Origin, load_bytes};
+use controller::source::{Loaded, Note, Origin, load_bytes, summary};
 use policy_compiler::api::{Namespace, Node, Object, Pod};
 
 #[track_caller]
@@ -622,5 +622,80 @@ fn the_order_of_files_and_documents_changes_nothing() {
             "Pod",
             "Pod"
         ]
+    );
+}
+
+#[test]
+fn an_address_that_no_pod_can_have_is_left_out_and_said() {
+    let pod = |name: &str, status: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nstatus: {{{status}}}\n---\n"
+        )
+    };
+    let text = pod(
+        "any",
+        "phase: Running, podIP: 0.0.0.0, podIPs: [{ip: 0.0.0.0}, {ip: 'fd00::1'}]",
+    ) + &pod("group", "podIP: 224.0.0.1")
+        + &pod("loopback", "phase: Running, podIPs: [{ip: '::1'}]")
+        + &pod("mapped", "phase: Running, podIP: '::ffff:127.0.0.1'");
+    let loaded = loaded(&text);
+    let said: Vec<_> = loaded
+        .notes
+        .iter()
+        .filter(|note| matches!(note, Note::AddressLeftOut { .. }))
+        .map(Note::to_string)
+        .collect();
+    let expected = [
+        ("any", "0.0.0.0"),
+        ("group", "224.0.0.1"),
+        ("loopback", "::1"),
+        ("mapped", "127.0.0.1"),
+    ]
+    .map(|(name, address)| {
+        format!("Pod default/{name}: {address} is no address that a pod can have, and is left out")
+    });
+    assert_eq!(said, expected);
+    let left = |name: &str| {
+        let status = pods(&loaded)[&format!("default/{name}")]
+            .status
+            .clone()
+            .unwrap();
+        let listed = status.pod_ips.unwrap_or_default();
+        (
+            status.pod_ip,
+            listed.into_iter().map(|ip| ip.ip).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(left("any"), (None, vec!["fd00::1".to_owned()]));
+    assert!(
+        left("group")
+            .0
+            .is_some_and(|address| address.starts_with("fd00:10:244:"))
+    );
+    assert_eq!(left("loopback"), (None, vec![]));
+    assert_eq!(left("mapped"), (None, vec![]));
+}
+
+#[test]
+fn what_is_no_address_is_not_replaced_by_a_made_up_one() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIP: garbage}\n";
+    let status = pods(&loaded(text))["default/p"].status.clone().unwrap();
+    assert_eq!(status.pod_ip.as_deref(), Some("garbage"));
+}
+
+#[test]
+fn notes_without_number_are_summarised() {
+    let text: String = (0..40_000)
+        .map(|number| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: p{number}, namespace: x}}}}\n---\n"
+            )
+        })
+        .collect();
+    let lines = summary(&loaded(&text).notes);
+    assert!(lines.len() < 20, "{} lines", lines.len());
+    assert_eq!(
+        lines.last().map(String::as_str),
+        Some("... and 39990 more like these")
     );
 }

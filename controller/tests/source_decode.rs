@@ -131,11 +131,110 @@ fn a_document_must_be_an_object_with_version_kind_and_name() {
         "apiVersion: v1\nkind: Pod\n",
         &["x.yaml:1: Pod: metadata.name: is required"],
     );
+}
+
+#[test]
+fn an_object_with_generate_name_alone_gets_a_name_of_its_own() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {generateName: x-}\n---\n".repeat(2)
+        + "apiVersion: v1\nkind: Pod\nmetadata: {name: x-2}\n---\n"
+        + "apiVersion: v1\nkind: Namespace\nmetadata: {generateName: x-}\n---\n"
+        + "apiVersion: apps/v1\nkind: Deployment\nmetadata: {generateName: d-}\nspec:\n  selector: {}\n  template: {}\n---\n"
+        + &POLICY.replace("name: p", "generateName: p-");
+    let loaded = load_bytes([("x.yaml", text.as_bytes())]).unwrap();
+    let read = loaded.objects.iter().map(|sourced| {
+        let metadata = sourced.object.metadata();
+        (
+            sourced.object.kind(),
+            metadata.name.as_deref().unwrap_or_default(),
+        )
+    });
+    let read: Vec<_> = read.filter(|(_, name)| name.contains('-')).collect();
+    assert_eq!(
+        read,
+        [
+            ("Namespace", "x-1"),
+            ("Node", "node-1"),
+            ("Pod", "d-1-0"),
+            ("Pod", "x-1"),
+            ("Pod", "x-2"),
+            ("Pod", "x-3"),
+            ("NetworkPolicy", "p-1"),
+        ]
+    );
+    let notes: Vec<_> = loaded.notes.iter().map(Note::to_string).collect();
+    let expected = "NetworkPolicy ns/p-1: has only generateName, this name is made up";
+    assert!(notes.iter().any(|note| note == expected), "{notes:?}");
+}
+
+#[test]
+fn a_kind_in_another_spelling_is_refused_with_the_right_one() {
+    for (version, given, right) in [
+        ("networking.k8s.io/v1", "NetworkPolicies", "NetworkPolicy"),
+        ("networking.k8s.io/v1", "networkpolicy", "NetworkPolicy"),
+        ("networking.k8s.io/v1", "Networkpolicy", "NetworkPolicy"),
+        ("networking.k8s.io/v1", "NetworkPolicys", "NetworkPolicy"),
+        ("v1", "pods", "Pod"),
+        ("v1", "Namespaces", "Namespace"),
+        ("apps/v1", "deployment", "Deployment"),
+        ("v1", "list", "List"),
+        ("v1", "podlist", "PodList"),
+        (
+            "policy.networking.k8s.io/v1alpha2",
+            "Clusternetworkpolicy",
+            "ClusterNetworkPolicy",
+        ),
+    ] {
+        let expected = format!(
+            "x.yaml:1: {given} ns/o: kind: `{given}` is no kind of Kubernetes: write `{right}`"
+        );
+        refused(&object(version, given), &[&expected]);
+    }
+    // Another project's, and other words.
+    for (version, kind, note) in [
+        ("x.io/v1", "pods", "pods.x.io: 1 skipped"),
+        ("v1", "PodTemplate", "PodTemplate: 1 skipped"),
+        (
+            "metrics.k8s.io/v1",
+            "PodMetrics",
+            "PodMetrics.metrics.k8s.io: 1 skipped",
+        ),
+    ] {
+        assert_eq!(notes(&object(version, kind)), [note]);
+    }
+}
+
+#[test]
+fn unknown_fields_of_a_status_are_noted_once_and_those_elsewhere_refused() {
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c}}]}}\n\
+             status: {{phase: Pending, containerStatuses: [{{name: c, novelty: 1}}]}}\n---\n"
+        )
+    };
+    let text = pod("a") + &pod("b") + POLICY + "spec: {}\nstatus: {}\n";
+    let loaded = load_bytes([("x.yaml", text.as_bytes())]).unwrap();
+    let notes: Vec<_> = loaded.notes.iter().map(Note::to_string).collect();
+    let expected = "unknown fields under status are left out, in 3 objects: NetworkPolicy status, \
+                    Pod status.containerStatuses.novelty";
+    assert_eq!(
+        notes.iter().filter(|note| *note == expected).count(),
+        1,
+        "{notes:?}"
+    );
     refused(
-        "apiVersion: v1\nkind: Pod\nmetadata: {generateName: x-}\n",
-        &[
-            "x.yaml:1: Pod: metadata.name: is required (generateName is only a name once an API server has completed it)",
-        ],
+        &pod("a").replace("{name: c}", "{name: c, novelty: 1}"),
+        &["x.yaml:1: Pod default/a: spec.containers[0].novelty: unknown field"],
+    );
+}
+
+#[test]
+fn the_namespace_of_a_cluster_scoped_object_is_left_out_as_the_api_server_does() {
+    let text = "apiVersion: v1\nkind: Node\nmetadata: {name: n1, namespace: x}\n";
+    let loaded = load_bytes([("x.yaml", text.as_bytes())]).unwrap();
+    let notes: Vec<_> = loaded.notes.iter().map(Note::to_string).collect();
+    assert_eq!(
+        notes[0],
+        "Node n1: is in no namespace, metadata.namespace `x` is left out"
     );
 }
 
@@ -162,7 +261,7 @@ fn lists_are_flattened_also_in_lists_and_typed_ones() {
     assert!(places[0].contains("items: [0]"), "{places:?}");
     assert!(places[1].contains("items: [1, 0]"), "{places:?}");
     assert!(
-        places[2].contains("document: 2") && places[2].contains("line: 11"),
+        places[2].contains("document: 2") && places[2].contains("line: 14"),
         "{places:?}"
     );
 }
@@ -173,8 +272,8 @@ fn an_item_without_a_name_is_found_by_its_position() {
         "apiVersion: v1\nkind: List\nitem: []\nitems:\n- 5\n- {apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod}]}\n",
         &[
             "x.yaml:1: List: item: unknown field",
-            "x.yaml:1: document (items[0]): is a number, not a Kubernetes object with apiVersion and kind",
-            "x.yaml:1: Pod (items[1].items[0]): metadata.name: is required",
+            "x.yaml:5: document (items[0]): is a number, not a Kubernetes object with apiVersion and kind",
+            "x.yaml:6: Pod (items[1].items[0]): metadata.name: is required",
         ],
     );
     refused(

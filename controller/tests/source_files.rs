@@ -153,14 +153,48 @@ fn a_file_named_on_the_command_line_needs_no_extension() {
 }
 
 #[test]
-fn an_empty_folder_is_noted() {
-    let folder = Folder::new("empty");
-    let loaded = read(&[&folder.0]).unwrap();
+fn an_empty_folder_beside_others_is_noted() {
+    let (folder, other) = (Folder::new("empty"), Folder::new("other"));
+    let loaded = read(&[&folder.0, &other.namespace("x.yaml", "x")]).unwrap();
     assert_eq!(
         loaded.notes.first(),
         Some(&Note::EmptyFolder {
             path: folder.0.clone()
         })
+    );
+}
+
+#[test]
+fn paths_that_together_hold_nothing_to_read_are_an_error_that_names_them() {
+    let folder = Folder::new("nothing");
+    let nothing = |paths: &[&Path], stdin: &str| {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+        let errors = load(&paths, &mut stdin.as_bytes()).unwrap_err();
+        errors
+            .to_string()
+            .replace(&format!("{}", folder.0.display()), "F")
+    };
+    let none = "there is no Namespace, Node, Pod, NetworkPolicy or workload in it";
+    assert_eq!(
+        nothing(&[&folder.0], ""),
+        format!("F: {none}: check the path")
+    );
+    let comment = folder.path("comment.yaml");
+    fs::write(&comment, "# nothing\n---\n").unwrap();
+    let list = folder.path("list.json");
+    fs::write(
+        &list,
+        r#"{"apiVersion": "v1", "kind": "List", "items": []}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        nothing(&[&comment, &list, Path::new("-")], ""),
+        format!("F/comment.yaml, F/list.json, -: {none}: check the path")
+    );
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
+    assert_eq!(
+        nothing(&[Path::new("-")], service),
+        format!("-: {none} (only 1 Service): check the path")
     );
 }
 

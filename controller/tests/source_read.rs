@@ -140,26 +140,52 @@ fn json_objects_may_have_yaml_separators_between_them() {
 }
 
 #[test]
-fn duplicate_keys_are_refused_with_key_and_line() {
+fn duplicate_keys_are_refused_with_line_object_and_field() {
+    let twice = "this key is there twice: remove one of the two";
+    let rule = "  podSelector: {}\n  ingress: []\n  ingress: []\n";
+    let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: ns}\nspec:\n";
+    for (name, text, expected) in [
+        (
+            "x.yaml",
+            format!("{head}{rule}"),
+            "x.yaml:7: NetworkPolicy ns/p: spec.ingress: ",
+        ),
+        (
+            "x.yaml",
+            format!(
+                "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: Pod, metadata: {{name: o}}}}\n- {}",
+                format!("{head}{rule}").replace('\n', "\n  ")
+            ),
+            "x.yaml:11: NetworkPolicy ns/p (items[1]): spec.ingress: ",
+        ),
+        (
+            "x.json",
+            "{\"kind\":\"List\",\"items\":[{},{\"kind\":\"Pod\",\"metadata\":{\"name\":\"p\",\n\"labels\":{\"a.b\":\"1\",\n\"a.b\":\"2\"}}}]}"
+                .to_owned(),
+            "x.json:3: Pod p (items[1]): metadata.labels[a.b]: ",
+        ),
+        ("x.yaml", "a: 1\nb:\n- c: 1\n  d: 2\n  c: 3\n".to_owned(), "x.yaml:5: document: b[0].c: "),
+        ("x.yaml", "true: 1\nyes: 2\n".to_owned(), "x.yaml:2: document: true: "),
+        ("x.yaml", "- a: 1\n  a: 2\n".to_owned(), "x.yaml:2: document: [0].a: "),
+        (
+            "x.json",
+            "{}\n{\"a\":{\n\"b\":1,\n\"b\":2}}".to_owned(),
+            "x.json:4: document: a.b: ",
+        ),
+        ("x.yaml", "{\"a\":1,\n\"a\":2}".to_owned(), "x.yaml:2: document: a: "),
+    ] {
+        refused(name, text, &format!("{expected}{twice}"));
+    }
+}
+
+#[test]
+fn an_error_in_a_list_names_the_line_of_its_item() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\n\
+                - apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  extra: 1\n";
     refused(
         "x.yaml",
-        "a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n",
-        "x.yaml:5: key `c` is there twice",
-    );
-    refused(
-        "x.yaml",
-        "true: 1\nyes: 2\n",
-        "x.yaml:2: key `true` is there twice",
-    );
-    refused(
-        "x.json",
-        "{}\n{\"a\":{\n\"b\":1,\n\"b\":2}}",
-        "x.json:4: key `b` is there twice",
-    );
-    refused(
-        "x.yaml",
-        "{\"a\":1,\n\"a\":2}",
-        "x.yaml:2: key `a` is there twice",
+        text,
+        "x.yaml:7: Pod default/p (items[1]): extra: unknown field",
     );
 }
 
@@ -228,7 +254,7 @@ fn objects_before_a_syntax_error_are_checked_too() {
 #[test]
 fn a_message_stays_on_one_line_whatever_the_input_holds() {
     let text = "\"a\\nb\": 1\n\"a\\nb\": 2\n";
-    refused("x.yaml", text, "key `a\\nb` is there twice");
+    refused("x.yaml", text, "a\\nb: this key is there twice");
     let long = format!("? {0}\n: 1\n? {0}\n: 2\n", "k".repeat(5000));
     assert!(problems("x.yaml", long.as_bytes()).unwrap().len() < 400);
 }
@@ -475,6 +501,6 @@ fn merge_keys_bring_what_the_mapping_does_not_have() {
     refused(
         "x.yaml",
         pod("    <<: *a\n    <<: *a\n"),
-        "key `<<` is there twice",
+        "metadata.labels[<<]: this key is there twice",
     );
 }

@@ -1,7 +1,7 @@
 //! Documents to objects, as strictly as the API server with `fieldValidation=Strict`.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1 as networking;
@@ -14,7 +14,8 @@ use super::kinds::{Class, ReadKind, classify};
 use super::note::Note;
 use super::origin::{ObjectRef, Place};
 use super::read::Document;
-use super::strict;
+use super::strict::{self, Faults};
+use super::untyped::{is_absent, reference, type_name};
 use super::workload::{self, Owner, Workload};
 
 /// An object of the input with what the wire shapes leave out.
@@ -43,13 +44,72 @@ pub(super) struct Decoder {
     pub(super) notes: Vec<Note>,
     skipped: BTreeMap<String, usize>,
     not_evaluated: BTreeMap<String, usize>,
+    unknown_status: BTreeSet<String>,
+    with_unknown_status: usize,
     given: BTreeMap<ObjectRef, Place>,
+    /// With `generateName` alone: they wait until it is known which names are taken.
+    unnamed: Vec<Candidate>,
 }
+
+/// An object of a kind that is read, before its fields are looked at.
+#[derive(Debug)]
+struct Candidate {
+    place: Place,
+    reference: ObjectRef,
+    kind: ReadKind,
+    /// Whether it has no namespace and was put into `default`.
+    defaulted: bool,
+    map: Map<String, Value>,
+}
+
+/// As much of `generateName` is used, so that the name is a label (apiserver's names.SimpleNameGenerator).
+const LONGEST_PREFIX: usize = 58;
 
 impl Decoder {
     /// Takes in a document.
     pub(super) fn document(&mut self, document: Document) {
-        self.value(document.place, document.value, None);
+        self.value(document.place, document.value, None, &document.item_lines);
+    }
+
+    /// Names the objects with `generateName` alone, once everything else is in: with the first number that makes the
+    /// name one of its own.
+    pub(super) fn name_generated(&mut self) {
+        for mut unnamed in std::mem::take(&mut self.unnamed) {
+            let metadata = unnamed.map.get_mut("metadata");
+            let Some(metadata) = metadata.and_then(Value::as_object_mut) else {
+                continue;
+            };
+            let prefix = metadata.get("generateName").and_then(Value::as_str);
+            let prefix: String = prefix
+                .unwrap_or_default()
+                .chars()
+                .take(LONGEST_PREFIX)
+                .collect();
+            for number in 1_usize.. {
+                unnamed.reference.name = Some(format!("{prefix}{number}"));
+                if !self.given.contains_key(&unnamed.reference) {
+                    break;
+                }
+            }
+            metadata.insert("name".to_owned(), unnamed.reference.name.clone().into());
+            self.notes.push(Note::NameMadeUp {
+                object: unnamed.reference.clone(),
+            });
+            self.candidate(unnamed);
+        }
+    }
+
+    /// Whether there is nothing that picket reads, neither good nor bad; if so what was there instead.
+    pub(super) fn found_nothing(&self) -> Option<Vec<String>> {
+        if !(self.objects.is_empty() && self.workloads.is_empty() && self.problems.is_empty()) {
+            return None;
+        }
+        let others = self.not_evaluated.iter().chain(&self.skipped);
+        Some(
+            others
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect(),
+        )
     }
 
     /// The notes on kinds, once everything is in.
@@ -66,6 +126,14 @@ impl Decoder {
                 .into_iter()
                 .map(|(kind, count)| Note::Skipped { kind, count }),
         );
+        if self.with_unknown_status > 0 {
+            self.notes.push(Note::UnknownStatus {
+                fields: std::mem::take(&mut self.unknown_status)
+                    .into_iter()
+                    .collect(),
+                count: self.with_unknown_status,
+            });
+        }
     }
 
     fn fail(&mut self, place: &Place, object: &ObjectRef, field: &str, cause: Cause) {
@@ -78,8 +146,15 @@ impl Decoder {
             .push(Problem::of_object(place, object, field, cause));
     }
 
-    /// A document or an item; an item of a typed list inherits apiVersion and kind if it has none.
-    fn value(&mut self, place: Place, value: Value, inherited: Option<(&str, &str)>) {
+    /// A document or an item; an item of a typed list inherits apiVersion and kind if it has none. `item_lines` are
+    /// those of its own items, as far as they are known.
+    fn value(
+        &mut self,
+        place: Place,
+        value: Value,
+        inherited: Option<(&str, &str)>,
+        item_lines: &[usize],
+    ) {
         let mut map = match value {
             Value::Object(map) => map,
             other => {
@@ -121,6 +196,7 @@ impl Decoder {
                     &reference,
                     map,
                     Some((version.as_str(), item)).filter(|(_, item)| !item.is_empty()),
+                    item_lines,
                 );
             }
             _ => self.object(place, reference, &version, &kind, map),
@@ -134,6 +210,7 @@ impl Decoder {
         list: &ObjectRef,
         map: Map<String, Value>,
         inherited: Option<(&str, &str)>,
+        item_lines: &[usize],
     ) {
         for (field, value) in map {
             match (field.as_str(), value) {
@@ -142,7 +219,8 @@ impl Decoder {
                     for (index, item) in items.into_iter().enumerate() {
                         let mut place = place.clone();
                         place.items.push(index);
-                        self.value(place, item, inherited);
+                        place.line = item_lines.get(index).copied().unwrap_or(place.line);
+                        self.value(place, item, inherited, &[]);
                     }
                 }
                 ("items", other) => {
@@ -171,31 +249,58 @@ impl Decoder {
                 };
                 return self.fail(&place, &reference, "apiVersion", cause);
             }
+            Class::Misspelt(expected) => {
+                let cause = Cause::Misspelt {
+                    found: kind.to_owned(),
+                    expected,
+                };
+                return self.fail(&place, &reference, "kind", cause);
+            }
             Class::ClusterNetworkPolicy => {
                 return self.fail(&place, &reference, "", Cause::ClusterNetworkPolicy);
             }
             Class::NotEvaluated(kind) => return *self.not_evaluated.entry(kind).or_default() += 1,
             Class::Skipped(kind) => return *self.skipped.entry(kind).or_default() += 1,
         };
-        // As the API server does for cluster-scoped kinds.
-        let given = reference.namespace.take().filter(|_| kind.is_namespaced());
-        let defaulted = kind.is_namespaced() && given.is_none();
-        reference.namespace = if defaulted {
-            Some("default".to_owned())
-        } else {
-            given
+        let defaulted = kind.is_namespaced() && reference.namespace.is_none();
+        if defaulted {
+            reference.namespace = Some("default".to_owned());
+        } else if !kind.is_namespaced()
+            && let Some(namespace) = reference.namespace.take()
+        {
+            let object = reference.clone();
+            self.notes
+                .push(Note::NamespaceLeftOut { object, namespace });
+        }
+        let metadata = map.get("metadata").and_then(Value::as_object);
+        let has = |field: &str| metadata.is_some_and(|metadata| !is_absent(metadata.get(field)));
+        let is_generated = !has("name") && has("generateName");
+        let candidate = Candidate {
+            place,
+            reference,
+            kind,
+            defaulted,
+            map,
         };
+        if is_generated {
+            self.unnamed.push(candidate);
+        } else {
+            self.candidate(candidate);
+        }
+    }
+
+    fn candidate(&mut self, candidate: Candidate) {
+        let Candidate {
+            place,
+            reference,
+            kind,
+            defaulted,
+            map,
+        } = candidate;
         let errors = self.problems.len();
         let metadata = map.get("metadata").and_then(Value::as_object);
         if metadata.is_none_or(|metadata| is_absent(metadata.get("name"))) {
-            let generated =
-                metadata.is_some_and(|metadata| !is_absent(metadata.get("generateName")));
-            let cause = if generated {
-                Cause::NameRequired
-            } else {
-                Cause::Required
-            };
-            self.fail(&place, &reference, "metadata.name", cause);
+            self.fail(&place, &reference, "metadata.name", Cause::Required);
         }
         let value = Value::Object(map);
         match kind {
@@ -221,9 +326,8 @@ impl Decoder {
                     Object::NetworkPolicy,
                 ),
             ReadKind::Workload(kind) => {
-                for (field, cause) in workload::check(kind, &value) {
-                    self.fail(&place, &reference, &field, cause);
-                }
+                let faults = workload::check(kind, &value);
+                self.faults(&place, &reference, faults);
                 match workload::decode(kind, &place, &reference, &value) {
                     Ok(workload) => self.workloads.push(workload),
                     Err(error) if errors == self.problems.len() => {
@@ -255,6 +359,20 @@ impl Decoder {
         }
     }
 
+    fn faults(&mut self, place: &Place, object: &ObjectRef, faults: Faults) {
+        for (field, cause) in faults.refused {
+            self.fail(place, object, &field, cause);
+        }
+        if !faults.unknown_status.is_empty() {
+            self.with_unknown_status += 1;
+            let named = |field| format!("{} {field}", object.kind);
+            // The keys are the input's, so that there could be any number.
+            let left = MAX_PROBLEMS.saturating_sub(self.unknown_status.len());
+            let fields = faults.unknown_status.into_iter().map(named);
+            self.unknown_status.extend(fields.take(left));
+        }
+    }
+
     /// Checks against the API's type `Full`, then keeps what picket uses of it.
     fn decode<Full: DeserializeOwned, Kept: DeserializeOwned>(
         &mut self,
@@ -265,10 +383,8 @@ impl Decoder {
     ) {
         let faults = strict::check::<Full>(&value);
         let owners = workload::owners(&value);
-        let clean = faults.is_empty();
-        for (field, cause) in faults {
-            self.fail(place, reference, &field, cause);
-        }
+        let clean = faults.refused.is_empty();
+        self.faults(place, reference, faults);
         match serde_path_to_error::deserialize::<_, Kept>(value) {
             Ok(kept) => {
                 let mut object = wrap(kept);
@@ -301,40 +417,5 @@ pub(super) fn metadata_mut(object: &mut Object) -> &mut ObjectMeta {
         Object::Node(object) => &mut object.metadata,
         Object::Pod(object) => &mut object.metadata,
         Object::NetworkPolicy(object) => &mut object.metadata,
-    }
-}
-
-fn is_absent(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => true,
-        Some(value) => value.as_str() == Some(""),
-    }
-}
-
-/// As much of an object's name as can be made out.
-fn reference(map: &Map<String, Value>) -> ObjectRef {
-    let text = |value: Option<&Value>| {
-        value
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
-    let metadata = map.get("metadata");
-    let field = |name: &str| text(metadata.and_then(|metadata| metadata.get(name)));
-    ObjectRef {
-        kind: text(map.get("kind")).unwrap_or_else(|| "document".to_owned()),
-        namespace: field("namespace"),
-        name: field("name"),
-    }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::origin::{ObjectRef, OneLine, Place};
+use super::origin::{Items, ObjectRef, OneLine, Place};
 use super::read::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_STRETCH};
 
 /// Everything that is wrong with the input, in the order of the input.
@@ -51,7 +51,7 @@ impl fmt::Display for Errors {
 pub struct Problem {
     /// The file.
     pub file: Arc<str>,
-    /// The line of a syntax error, or the line on which the object's document starts.
+    /// The line of a syntax error, or the line on which the object starts as far as it is known.
     pub line: Option<usize>,
     /// The way down through `items` if the object is in a List.
     pub items: Vec<usize>,
@@ -113,16 +113,7 @@ impl fmt::Display for Problem {
             write!(f, ":{line}")?;
         }
         if let Some(object) = &self.object {
-            write!(f, ": {object}")?;
-            // Without a name the position in the List is the only way to find it.
-            if object.name.is_none() && !self.items.is_empty() {
-                let steps: Vec<String> = self
-                    .items
-                    .iter()
-                    .map(|item| format!("items[{item}]"))
-                    .collect();
-                write!(f, " ({})", steps.join("."))?;
-            }
+            write!(f, ": {object}{}", Items(&self.items))?;
         }
         if let Some(field) = &self.field {
             write!(f, ": {}", OneLine(field))?;
@@ -156,9 +147,9 @@ pub enum Cause {
     /// Neither YAML nor JSON.
     #[error("{}", OneLine(.0))]
     Syntax(String),
-    /// A key occurs twice in one mapping.
-    #[error("key `{}` is there twice", OneLine(.0))]
-    DuplicateKey(String),
+    /// A key occurs twice in one mapping; the field ends in it.
+    #[error("this key is there twice: remove one of the two")]
+    DuplicateKey,
     /// A key that the Kubernetes tools cannot turn into a string.
     #[error("a key must be a string, number or boolean, not {0}")]
     KeyType(&'static str),
@@ -196,9 +187,20 @@ pub enum Cause {
     /// A field that must be there.
     #[error("is required")]
     Required,
-    /// `generateName` alone.
-    #[error("is required (generateName is only a name once an API server has completed it)")]
-    NameRequired,
+    /// No PATH holds anything to work on; what was skipped instead.
+    #[error(
+        "there is no Namespace, Node, Pod, NetworkPolicy or workload in it{}: check the path",
+        skipped(.0)
+    )]
+    NothingToRead(Vec<String>),
+    /// A kind that is nearly one that is read; skipping it would give wrong answers.
+    #[error("`{}` is no kind of Kubernetes: write `{expected}`", OneLine(.found))]
+    Misspelt {
+        /// As written.
+        found: String,
+        /// The right spelling.
+        expected: String,
+    },
     /// Strict field validation: no such field.
     #[error("unknown field")]
     UnknownField,
@@ -227,4 +229,12 @@ pub enum Cause {
     /// The input leaves no addresses to make up.
     #[error("no address is left to make up for it")]
     NoAddressLeft,
+}
+
+fn skipped(kinds: &[String]) -> String {
+    if kinds.is_empty() {
+        String::new()
+    } else {
+        format!(" (only {})", OneLine(&kinds.join(", ")))
+    }
 }

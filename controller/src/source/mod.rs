@@ -21,18 +21,21 @@ mod kinds;
 mod network;
 mod note;
 mod origin;
+mod path;
 mod read;
 mod strict;
+mod untyped;
 mod workload;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_compiler::api::Object;
 
 pub use error::{Cause, Errors, Problem};
-pub use note::Note;
+pub use note::{Note, few, summary};
+pub(crate) use origin::Items;
 pub use origin::{ObjectRef, Origin, Place};
 pub use read::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_STRETCH};
 
@@ -58,7 +61,8 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the input, not only the first.
+/// Everything that is wrong with the input, not only the first. No object that picket reads is an error too, unlike
+/// for [`load_bytes`].
 pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
     let listing = read::files::list(paths);
     let mut source = Source::default();
@@ -71,7 +75,33 @@ pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
             Err(cause) => source.decoder.problems.push(Problem::of_file(&name, cause)),
         }
     }
+    source.decoder.name_generated();
+    // A job with a mistyped path must not pass.
+    if let Some(skipped) = source.decoder.found_nothing() {
+        let names: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+        let cause = Cause::NothingToRead(skipped);
+        source
+            .decoder
+            .problems
+            .push(Problem::of_file(&names.join(", ").into(), cause));
+    }
     source.finish()
+}
+
+/// The text of one file that is not a manifest, `-` for `stdin`, within the limits of one: its size, UTF-8 without
+/// control characters, a byte order mark dropped.
+///
+/// # Errors
+///
+/// What is wrong with the file, and its line.
+pub fn read_text(path: &Path, stdin: &mut dyn Read) -> Result<String, Errors> {
+    let input = read::files::Input::named(path);
+    let name = input.name();
+    let one = |problem| Errors::new(vec![problem], 0);
+    let bytes = input.read(stdin);
+    let bytes = bytes.map_err(|cause| one(Problem::of_file(&name, cause)))?;
+    let text = read::decoded(&name, &bytes).map_err(|problem| one(*problem))?;
+    Ok(text.to_owned())
 }
 
 /// The same for files that are in memory, each with its name.
@@ -105,6 +135,7 @@ impl Source {
     }
 
     fn finish(mut self) -> Result<Loaded, Errors> {
+        self.decoder.name_generated();
         self.decoder.count_kinds();
         let decode::Decoder {
             objects,

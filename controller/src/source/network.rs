@@ -16,6 +16,7 @@ use super::origin::{ObjectRef, Origin};
 ///
 /// All nodes that pods name are there. What a live pod (one with a phase) does not have, it really does not have.
 pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Problem> {
+    leave_out_addresses(cluster, notes);
     let mut network = Network::of(cluster);
     let mut problems = Vec::new();
     let host_addresses = host_addresses(cluster);
@@ -55,6 +56,36 @@ pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Probl
         }
     }
     problems
+}
+
+/// Takes from pods the addresses that no packet has as its source: pods with them cannot be told apart by address.
+fn leave_out_addresses(cluster: &mut Cluster, notes: &mut Vec<Note>) {
+    for ((namespace, name), (_, pod)) in &mut cluster.pods {
+        let Some(status) = &mut pod.status else {
+            continue;
+        };
+        let mut left_out = BTreeSet::new();
+        let mut is_kept = |text: &str| match parse(text).filter(|address| !is_unicast(*address)) {
+            None => true,
+            Some(address) => {
+                left_out.insert(address);
+                false
+            }
+        };
+        if let Some(list) = &mut status.pod_ips {
+            list.retain(|ip| is_kept(&ip.ip));
+        }
+        status.pod_ip.take_if(|text| !is_kept(text));
+        notes.extend(left_out.into_iter().map(|address| Note::AddressLeftOut {
+            pod: reference("Pod", Some(namespace), name),
+            address,
+        }));
+    }
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_broadcast)
 }
 
 /// A node as far as its pods are concerned.
@@ -160,7 +191,9 @@ impl Network {
         let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
         let status = pod.status.get_or_insert_default();
         status.phase = Some("Running".to_owned());
-        if !pod_ips(status).is_empty() {
+        // Also what is no address: whoever reads it next refuses it.
+        let texts = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+        if texts.chain(&status.pod_ip).any(|text| !text.is_empty()) {
             return Some(Vec::new());
         }
         let node = self.slots.get(slot)?;

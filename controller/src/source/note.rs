@@ -29,6 +29,26 @@ pub enum Note {
         /// How many objects.
         count: usize,
     },
+    /// Fields under `status` that this version of the API does not have were left out.
+    UnknownStatus {
+        /// Kind and field, `Node status.declaredFeatures`.
+        fields: Vec<String>,
+        /// In how many objects.
+        count: usize,
+    },
+    /// An object with `generateName` alone was given a name.
+    NameMadeUp {
+        /// The object, with that name.
+        object: ObjectRef,
+    },
+    /// A cluster-scoped object has a namespace, which the API server removes
+    /// (EnsureObjectNamespaceMatchesRequestNamespace).
+    NamespaceLeftOut {
+        /// The object.
+        object: ObjectRef,
+        /// The namespace as given.
+        namespace: String,
+    },
     /// An object without a namespace was taken to be in `default`.
     DefaultNamespace {
         /// The object.
@@ -60,6 +80,14 @@ pub enum Note {
         /// The names of the pods, in its namespace.
         pods: Vec<String>,
     },
+    /// An address that no packet of a pod can have. The API server takes it: its validation of podIPs asks only for the
+    /// syntax of an address.
+    AddressLeftOut {
+        /// The pod.
+        pod: ObjectRef,
+        /// The address.
+        address: IpAddr,
+    },
     /// A pod was given what the input does not say about it.
     PodCompleted {
         /// The pod.
@@ -89,6 +117,23 @@ impl fmt::Display for Note {
                 OneLine(kind)
             ),
             Note::Skipped { kind, count } => write!(f, "{}: {count} skipped", OneLine(kind)),
+            Note::UnknownStatus { fields, count } => write!(
+                f,
+                "unknown fields under status are left out, in {count} objects: {}",
+                OneLine(&fields.join(", "))
+            ),
+            Note::NameMadeUp { object } => {
+                write!(f, "{object}: has only generateName, this name is made up")
+            }
+            Note::NamespaceLeftOut { object, namespace } => write!(
+                f,
+                "{object}: is in no namespace, metadata.namespace `{}` is left out",
+                OneLine(namespace)
+            ),
+            Note::AddressLeftOut { pod, address } => write!(
+                f,
+                "{pod}: {address} is no address that a pod can have, and is left out"
+            ),
             Note::DefaultNamespace { object } => {
                 write!(f, "{object}: has no namespace, taken to be in `default`")
             }
@@ -141,6 +186,29 @@ impl fmt::Display for Note {
             }
         }
     }
+}
+
+/// So many notes of one kind are shown.
+const SHOWN: usize = 10;
+
+/// Lines for the notes: of each kind the first few, and how many more there are.
+pub fn summary(notes: &[Note]) -> Vec<String> {
+    let same = |a: &Note, b: &Note| std::mem::discriminant(a) == std::mem::discriminant(b);
+    let kinds = notes.chunk_by(same);
+    kinds
+        .flat_map(|kind| few(kind.iter().map(Note::to_string)))
+        .collect()
+}
+
+/// The first few of notes of one kind, and how many more there are.
+pub fn few(notes: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut notes = notes.into_iter();
+    let mut lines: Vec<String> = notes.by_ref().take(SHOWN).collect();
+    match notes.count() {
+        0 => {}
+        more => lines.push(format!("... and {more} more like these")),
+    }
+    lines
 }
 
 /// Addresses with commas between them.

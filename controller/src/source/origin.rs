@@ -10,7 +10,8 @@ use std::sync::Arc;
 pub struct Place {
     /// The file as it was named on the command line, or found in a folder; `<stdin>` for `-`.
     pub file: Arc<str>,
-    /// The line on which the document starts, counted from 1.
+    /// The line on which the object starts, counted from 1; in a List of JSON, or one with aliases, that on which the
+    /// document starts.
     pub line: usize,
     /// The document in its file, counted from 1; empty documents count.
     pub document: usize,
@@ -24,6 +25,19 @@ impl fmt::Display for Place {
     }
 }
 
+/// The way down to an object in a List, ` (items[1].items[0])`; nothing for an object that is in none.
+pub(crate) struct Items<'a>(pub(crate) &'a [usize]);
+
+impl fmt::Display for Items<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let steps: Vec<String> = self.0.iter().map(|item| format!("items[{item}]")).collect();
+        write!(f, " ({})", steps.join("."))
+    }
+}
+
 /// Why an object is in the list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -33,6 +47,16 @@ pub enum Origin {
     StandIn(Place),
     /// Nothing gives it, but an object that was read needs it (a namespace, a node).
     MadeUp,
+}
+
+impl Origin {
+    /// The way down through Lists, as [`Place::items`].
+    pub(crate) fn items(&self) -> &[usize] {
+        match self {
+            Origin::Read(place) | Origin::StandIn(place) => &place.items,
+            Origin::MadeUp => &[],
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -67,7 +91,7 @@ impl fmt::Display for ObjectRef {
 }
 
 /// Text of the input inside a message: what would break the line is escaped, what is very long is cut.
-pub(super) struct OneLine<'a>(pub(super) &'a str);
+pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 
 /// More of a string than this says nothing more.
 const LONGEST_QUOTE: usize = 300;

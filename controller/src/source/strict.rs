@@ -10,19 +10,23 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::Cause;
+use super::path::{Step, notation};
 
 /// More passes than this find nothing new: so many wrong types in one object are one mistake.
 const MAX_PASSES: usize = 64;
 
-/// A step from a value to one inside it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Key(String),
-    Index(usize),
+/// What in `value` is not as the API type `T` has it, with field paths, in the order of the fields.
+#[derive(Debug)]
+pub(super) struct Faults {
+    /// What the API server refuses.
+    pub(super) refused: Vec<(String, Cause)>,
+    /// Unknown fields under `status`, without the indexes of lists. Nobody writes a status by hand, and each server
+    /// version adds to it, so that refusing them would refuse the dump of a cluster that is a version ahead.
+    pub(super) unknown_status: BTreeSet<String>,
 }
 
-/// What in `value` is not as the API type `T` has it, with field paths, in the order of the fields.
-pub(super) fn check<T: DeserializeOwned>(value: &Value) -> Vec<(String, Cause)> {
+/// Checks `value` against the API type `T`.
+pub(super) fn check<T: DeserializeOwned>(value: &Value) -> Faults {
     let mut unknown = BTreeSet::new();
     let mut wrong: Vec<(Vec<Step>, String)> = Vec::new();
     let mut patched: Option<Value> = None;
@@ -46,15 +50,26 @@ pub(super) fn check<T: DeserializeOwned>(value: &Value) -> Vec<(String, Cause)> 
             break;
         }
     }
+    let (status, unknown): (Vec<_>, Vec<_>) = unknown
+        .into_iter()
+        .partition(|path| matches!(path.first(), Some(Step::Key(key)) if key == "status"));
     let unknown = unknown.into_iter().map(|path| (path, Cause::UnknownField));
     let wrong = wrong
         .into_iter()
         .map(|(path, message)| (path, Cause::WrongType(message)));
     let mut all: Vec<_> = unknown.chain(wrong).collect();
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    all.into_iter()
-        .map(|(path, cause)| (notation(&path), cause))
-        .collect()
+    let is_key = |step: &Step| matches!(step, Step::Key(_));
+    Faults {
+        refused: all
+            .into_iter()
+            .map(|(path, cause)| (notation(&path), cause))
+            .collect(),
+        unknown_status: status
+            .into_iter()
+            .map(|path| notation(&path.into_iter().filter(is_key).collect::<Vec<_>>()))
+            .collect(),
+    }
 }
 
 /// One pass; adds what is unknown and returns the first wrong type.
@@ -136,34 +151,6 @@ fn step_over(value: &mut Value, path: &[Step], repeats: usize) -> bool {
         }
         _ => false,
     }
-}
-
-/// Fields whose keys are the user's, so that `metadata.labels[a.b/c]` is not taken for three fields.
-const MAPS: [&str; 8] = [
-    "labels",
-    "annotations",
-    "matchLabels",
-    "nodeSelector",
-    "limits",
-    "requests",
-    "capacity",
-    "allocatable",
-];
-
-/// `spec.ingress[0].ports[1].endPort`.
-fn notation(path: &[Step]) -> String {
-    let mut text = String::new();
-    let mut in_map = false;
-    for step in path {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) if in_map => text.push_str(&format!("[{key}]")),
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.push_str(&format!(".{key}")),
-        }
-        in_map = !in_map && matches!(step, Step::Key(key) if MAPS.contains(&key.as_str()));
-    }
-    text
 }
 
 /// Serde's message with the types called as the API calls them, and with the remedy.

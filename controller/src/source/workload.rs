@@ -13,9 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decode::Decoded;
-use super::error::Cause;
 use super::origin::{ObjectRef, Place};
-use super::strict;
+use super::strict::{self, Faults};
 
 /// The kinds that make pods. In the order in which they may claim a pod's name: a StatefulSet's `NAME-0` is real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +45,11 @@ impl WorkloadKind {
         ("Job", Self::Job),
         ("CronJob", Self::CronJob),
     ];
+
+    /// The names of all.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+        Self::ALL.into_iter().map(|(name, _)| name)
+    }
 
     /// The kind of that name.
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -99,7 +103,7 @@ pub(super) struct Workload {
 }
 
 /// Strict field validation of a workload.
-pub(super) fn check(kind: WorkloadKind, value: &Value) -> Vec<(String, Cause)> {
+pub(super) fn check(kind: WorkloadKind, value: &Value) -> Faults {
     match kind {
         WorkloadKind::StatefulSet => strict::check::<apps::StatefulSet>(value),
         WorkloadKind::Deployment => strict::check::<apps::Deployment>(value),

@@ -20,6 +20,15 @@ pub(in crate::source) enum Input {
 }
 
 impl Input {
+    /// What a path argument means where it can be no folder.
+    pub(in crate::source) fn named(path: &Path) -> Self {
+        if path.as_os_str() == "-" {
+            Input::Stdin
+        } else {
+            Input::File(path.to_owned())
+        }
+    }
+
     /// The name in messages.
     pub(in crate::source) fn name(&self) -> Arc<str> {
         match self {

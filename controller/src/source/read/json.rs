@@ -6,8 +6,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Error, Map, Value};
 
-use super::{Budget, Fault, MAX_DEPTH, Sink, line_of, number};
+use super::{Budget, Fault, MAX_DEPTH, Sink, Within, in_list, in_map, line_of, number};
 use crate::source::error::Cause;
+use crate::source::path::Step;
 
 /// Pushes each value of the text; blank text has none.
 pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
@@ -21,10 +22,7 @@ pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
         match extents.next() {
             None => return Ok(()),
             Some(Err(error)) => {
-                return Err(Fault {
-                    line: error.line(),
-                    cause: syntax(&error),
-                });
+                return Err(Fault::new(error.line(), syntax(&error)));
             }
             Some(Ok(IgnoredAny)) => {}
         }
@@ -36,22 +34,24 @@ pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
             line: line + fault.line - 1,
             ..fault
         })?;
-        sink.push(line, value);
+        sink.push(line, value, Vec::new());
     }
 }
 
 /// One value; lines are counted from its start.
 fn build(text: &str, budget: &Budget) -> Result<Value, Fault> {
-    let cause = RefCell::new(None);
+    let (cause, within) = (RefCell::new(None), RefCell::new(None));
     let tree = Tree {
         depth: 0,
         budget,
         cause: &cause,
+        within: &within,
     };
     tree.deserialize(&mut Deserializer::from_str(text))
         .map_err(|error| Fault {
             line: error.line().max(1),
-            cause: cause.borrow_mut().take().unwrap_or_else(|| syntax(&error)),
+            cause: cause.take().unwrap_or_else(|| syntax(&error)),
+            within: within.take(),
         })
 }
 
@@ -71,6 +71,7 @@ struct Tree<'a> {
     depth: usize,
     budget: &'a Budget,
     cause: &'a RefCell<Option<Cause>>,
+    within: &'a RefCell<Option<Box<Within>>>,
 }
 
 impl Tree<'_> {
@@ -143,8 +144,17 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inner = self.inner()?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(inner)? {
-            list.push(item);
+        loop {
+            match items.next_element_seed(inner) {
+                Ok(Some(item)) => list.push(item),
+                Ok(None) => break,
+                Err(error) => {
+                    if let Some(within) = self.within.borrow_mut().as_mut() {
+                        within.up(Step::Index(list.len()), |built| in_list(list, built));
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(list.into())
     }
@@ -155,10 +165,18 @@ impl<'de> Visitor<'de> for Tree<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             self.count()?;
             if map.contains_key(&key) {
-                return self.fail(Cause::DuplicateKey(key));
+                *self.within.borrow_mut() = Some(Box::new(Within::new(key, map)));
+                return self.fail(Cause::DuplicateKey);
             }
-            let value = entries.next_value_seed(inner)?;
-            map.insert(key, value);
+            match entries.next_value_seed(inner) {
+                Ok(value) => drop(map.insert(key, value)),
+                Err(error) => {
+                    if let Some(within) = self.within.borrow_mut().as_mut() {
+                        within.up(Step::Key(key.clone()), |built| in_map(map, key, built));
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(map.into())
     }

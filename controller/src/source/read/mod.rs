@@ -14,10 +14,12 @@ mod yaml;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Cause, Problem};
 use super::origin::Place;
+use super::path::{Step, notation};
+use super::untyped::reference;
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -43,6 +45,8 @@ pub(super) struct Document {
     pub(super) place: Place,
     /// What it holds, as the Kubernetes tools would turn it into JSON.
     pub(super) value: Value,
+    /// The lines of the `items` of a List, as far as they are known.
+    pub(super) item_lines: Vec<usize>,
 }
 
 /// A syntax error and its line.
@@ -50,6 +54,85 @@ pub(super) struct Document {
 struct Fault {
     line: usize,
     cause: Cause,
+    within: Option<Box<Within>>,
+}
+
+impl Fault {
+    fn new(line: usize, cause: Cause) -> Self {
+        Self {
+            line,
+            cause,
+            within: None,
+        }
+    }
+
+    /// Takes the fault one collection up. `enclose` puts what was built so far into that collection.
+    fn up(mut self, step: Step, enclose: impl FnOnce(Value) -> Value) -> Self {
+        if let Some(within) = &mut self.within {
+            within.up(step, enclose);
+        }
+        self
+    }
+}
+
+/// Where in a document a key is there twice.
+#[derive(Debug)]
+struct Within {
+    /// From the key up to the root.
+    steps: Vec<Step>,
+    /// What was built until then, which may tell the object's name.
+    built: Value,
+}
+
+impl Within {
+    fn new(key: String, built: Map<String, Value>) -> Self {
+        Self {
+            steps: vec![Step::Key(key)],
+            built: built.into(),
+        }
+    }
+
+    fn up(&mut self, step: Step, enclose: impl FnOnce(Value) -> Value) {
+        self.steps.push(step);
+        self.built = enclose(self.built.take());
+    }
+
+    /// The problem with the object that the key is in, and the field in that object.
+    fn problem(mut self, file: &Arc<str>, document: usize, line: usize, cause: Cause) -> Problem {
+        let mut place = Place {
+            file: file.clone(),
+            document,
+            line,
+            items: Vec::new(),
+        };
+        let mut object = self.built;
+        while let [.., Step::Index(index), Step::Key(key)] = self.steps.as_slice()
+            && key == "items"
+        {
+            place.items.push(*index);
+            let item = object
+                .get_mut("items")
+                .and_then(|items| items.get_mut(*index));
+            object = item.map(Value::take).unwrap_or_default();
+            self.steps.truncate(self.steps.len() - 2);
+        }
+        self.steps.reverse();
+        let reference = reference(object.as_object().unwrap_or(&Map::new()));
+        let field = Some(notation(&self.steps));
+        Problem::of_object(&place, &reference, field, cause)
+    }
+}
+
+/// What a list is with one item more.
+fn in_list(mut list: Vec<Value>, item: Value) -> Value {
+    list.push(item);
+    list.into()
+}
+
+/// What a mapping is with one pair more.
+fn in_map(mut map: Map<String, Value>, key: String, value: Value) -> Value {
+    map.insert(key, value);
+    map.into()
 }
 
 /// Collects the documents of one file; a fault ends the file, what came before it stays.
@@ -60,7 +143,7 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn push(&mut self, line: usize, value: Value) {
+    fn push(&mut self, line: usize, value: Value, item_lines: Vec<usize>) {
         self.count += 1;
         if !value.is_null() {
             let place = Place {
@@ -69,7 +152,11 @@ impl Sink<'_> {
                 line,
                 items: Vec::new(),
             };
-            self.found.push(Document { place, value });
+            self.found.push(Document {
+                place,
+                value,
+                item_lines,
+            });
         }
     }
 }
@@ -85,10 +172,17 @@ pub(super) fn documents(file: &Arc<str>, bytes: &[u8]) -> (Vec<Document>, Option
         Ok(text) => parse(text, file.ends_with(".json"), &mut sink).err(),
         Err(fault) => Some(fault),
     };
-    (
-        sink.found,
-        fault.map(|fault| Problem::of_line(file, fault.line, fault.cause)),
-    )
+    let document = sink.count + 1;
+    let problem = fault.map(|fault| match fault.within {
+        Some(within) => within.problem(file, document, fault.line, fault.cause),
+        None => Problem::of_line(file, fault.line, fault.cause),
+    });
+    (sink.found, problem)
+}
+
+/// The text of a file that holds something else than documents.
+pub(super) fn decoded<'a>(file: &Arc<str>, bytes: &'a [u8]) -> Result<&'a str, Box<Problem>> {
+    text(bytes).map_err(|fault| Box::new(Problem::of_line(file, fault.line, fault.cause)))
 }
 
 /// JSON by its name or because it starts like an object, as kubectl decides; and as there, what starts like one
@@ -110,10 +204,7 @@ fn parse(text: &str, named_json: bool, sink: &mut Sink<'_>) -> Result<(), Fault>
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    let fault = |at: usize, cause| Fault {
-        line: line_of(bytes, at),
-        cause,
-    };
+    let fault = |at: usize, cause| Fault::new(line_of(bytes, at), cause);
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         fault(

@@ -11,8 +11,9 @@ use saphyr_parser::{BufferedInput, Event, Parser, ScalarStyle, ScanError, Span, 
 use serde_json::{Map, Value};
 
 use super::scalar::resolve;
-use super::{Budget, Fault, MAX_COPIED, MAX_DEPTH, MAX_STRETCH, Sink};
+use super::{Budget, Fault, MAX_COPIED, MAX_DEPTH, MAX_STRETCH, Sink, Within, in_list, in_map};
 use crate::source::error::Cause;
+use crate::source::path::Step;
 
 /// Pushes each document of the text.
 pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
@@ -29,6 +30,8 @@ pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
         anchors: BTreeMap::new(),
         budget: Budget::default(),
         copied: 0,
+        in_items: false,
+        item_lines: Vec::new(),
     };
     loop {
         match builder.next()? {
@@ -36,9 +39,11 @@ pub(super) fn documents(text: &str, sink: &mut Sink<'_>) -> Result<(), Fault> {
             (Event::DocumentStart(_), _) => {
                 // An anchor is known in its own document only.
                 builder.anchors.clear();
+                builder.item_lines.clear();
                 let (event, span) = builder.next()?;
                 let root = builder.node(event, span, 0)?;
-                sink.push(span.start.line(), root.value);
+                let item_lines = std::mem::take(&mut builder.item_lines);
+                sink.push(span.start.line(), root.value, item_lines);
             }
             _ => {}
         }
@@ -72,6 +77,12 @@ struct Built {
     height: usize,
 }
 
+/// How many collections deep the root mapping of a document is.
+const ROOT_DEPTH: usize = 1;
+
+/// How many collections deep the `items` of a List are.
+const ITEMS_DEPTH: usize = 2;
+
 /// What a value takes in memory beside its text.
 const NODE_WEIGHT: usize = 64;
 
@@ -82,6 +93,10 @@ struct Builder<'a> {
     anchors: BTreeMap<usize, Built>,
     budget: Budget,
     copied: usize,
+    /// Whether the value of the root's `items` is being built.
+    in_items: bool,
+    /// On which lines that one's items start.
+    item_lines: Vec<usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -91,10 +106,9 @@ impl<'a> Builder<'a> {
         match event {
             // With nothing left the scanner saw an end where there is none: whatever it says is not true.
             Some(Ok((_, span))) if left == 0 => Err(fault(&span, Cause::TooLongValue)),
-            Some(Err(error)) if left == 0 => Err(Fault {
-                line: error.marker().line(),
-                cause: Cause::TooLongValue,
-            }),
+            Some(Err(error)) if left == 0 => {
+                Err(Fault::new(error.marker().line(), Cause::TooLongValue))
+            }
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => Err(self.syntax(&error)),
             None => Ok((Event::StreamEnd, Span::default())),
@@ -109,10 +123,7 @@ impl<'a> Builder<'a> {
             .clamp(1, self.text.lines().count().max(1));
         // The scanner has a limit of its own, 255 flow collections, and no type for it.
         if error.info() == "recursion limit exceeded" {
-            return Fault {
-                line,
-                cause: Cause::TooDeep,
-            };
+            return Fault::new(line, Cause::TooDeep);
         }
         let found = self.line(line);
         let remedy = if is_template(found) {
@@ -126,13 +137,11 @@ impl<'a> Builder<'a> {
             ""
         };
         let column = error.marker().col() + 1;
-        Fault {
-            line,
-            cause: Cause::Syntax(format!(
-                "invalid YAML: {} (column {column}){remedy}{tab}",
-                error.info()
-            )),
-        }
+        let message = format!(
+            "invalid YAML: {} (column {column}){remedy}{tab}",
+            error.info()
+        );
+        Fault::new(line, Cause::Syntax(message))
     }
 
     fn line(&self, line: usize) -> &'a str {
@@ -198,7 +207,16 @@ impl<'a> Builder<'a> {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(size.of(list.into())),
                 (event, span) => {
-                    let item = self.node(event, span, depth)?;
+                    if self.in_items && depth == ITEMS_DEPTH {
+                        self.item_lines.push(span.start.line());
+                    }
+                    let item = match self.node(event, span, depth) {
+                        Ok(item) => item,
+                        Err(fault) => {
+                            let step = Step::Index(list.len());
+                            return Err(fault.up(step, |built| in_list(list, built)));
+                        }
+                    };
                     size.add(&item);
                     list.push(item.value);
                 }
@@ -227,13 +245,30 @@ impl<'a> Builder<'a> {
             }
             let key = self.node(event, key_span, depth)?;
             size.add(&key);
+            let key = key_text(key.value).map_err(|cause| fault(&key_span, cause))?;
+            let is_twice = if is_merge {
+                merge.is_some()
+            } else {
+                map.contains_key(&key)
+            };
+            if is_twice {
+                return Err(Fault {
+                    within: Some(Box::new(Within::new(key, map))),
+                    ..fault(&key_span, Cause::DuplicateKey)
+                });
+            }
+            self.in_items |= depth == ROOT_DEPTH && key == "items";
             let (event, span) = self.next()?;
-            let value = self.node(event, span, depth)?;
+            let value = match self.node(event, span, depth) {
+                Ok(value) => value,
+                Err(fault) => {
+                    let step = Step::Key(key.clone());
+                    return Err(fault.up(step, |built| in_map(map, key, built)));
+                }
+            };
+            self.in_items &= depth != ROOT_DEPTH;
             size.add(&value);
             if is_merge {
-                if merge.is_some() {
-                    return Err(fault(&key_span, Cause::DuplicateKey("<<".to_owned())));
-                }
                 let brought = brought(value.value).map_err(|cause| fault(&span, cause))?;
                 merge = Some(Merge {
                     brought,
@@ -241,10 +276,6 @@ impl<'a> Builder<'a> {
                     span,
                 });
                 continue;
-            }
-            let key = key_text(key.value).map_err(|cause| fault(&key_span, cause))?;
-            if map.contains_key(&key) {
-                return Err(fault(&key_span, Cause::DuplicateKey(key)));
             }
             map.insert(key, value.value);
         }
@@ -302,10 +333,7 @@ fn is_template(line: &str) -> bool {
 }
 
 fn fault(span: &Span, cause: Cause) -> Fault {
-    Fault {
-        line: span.start.line().max(1),
-        cause,
-    }
+    Fault::new(span.start.line().max(1), cause)
 }
 
 fn pay(copied: &mut usize, weight: usize) -> Result<(), Cause> {
