@@ -4,11 +4,10 @@ mod compile;
 mod explain;
 mod verify;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use policy_compiler::model::Cluster;
 use policy_compiler::validate::Options;
@@ -79,12 +78,6 @@ fn read_flows(path: &Path, input: &Input) -> anyhow::Result<Vec<Question>> {
         "standard input can be given only once: to -f or to --flows"
     );
     let name = path.display();
-    let text = if is_stdin {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.with_context(|| format!("{name}"))?;
+    let text = source::read_text(path, &mut io::stdin())?;
     read_lines(&text).map_err(|error| anyhow::anyhow!("{name}: {error}"))
 }

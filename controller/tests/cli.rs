@@ -250,3 +250,31 @@ fn a_reader_that_goes_away_is_no_error() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn a_verification_of_nothing_fails() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+                  metadata: {name: p, namespace: x}\nspec: {}\n";
+    let output = picket(&["verify", "-f", "-"], policy);
+    exits(&output, 2);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("there is nothing to verify"), "{stderr}");
+}
+
+#[test]
+fn flows_are_objects_of_a_file_of_limited_size() {
+    let output = picket(
+        &["explain", "-f", SHOP, "--flows", "-"],
+        "\u{feff}[1, \"pod/shop/web-0\", \"pod/shop/db-0\", \"TCP\", 80, null]\n",
+    );
+    exits(&output, 2);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("line 1: a flow is an object"), "{stderr}");
+    let output = picket(&["explain", "-f", SHOP, "--flows", "/dev/zero"], "");
+    exits(&output, 2);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("/dev/zero: is larger than 64 MiB"),
+        "{stderr}"
+    );
+}

@@ -39,6 +39,10 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
             questions
         }
     };
+    anyhow::ensure!(
+        !questions.is_empty(),
+        "there is nothing to verify: no flow is named, and what was read has no pods to send packets to or from"
+    );
     // Shown only on a terminal, by itself.
     let bar = ProgressBar::new(questions.len() as u64);
     bar.set_style(ProgressStyle::with_template(

@@ -221,7 +221,14 @@ pub fn read_lines(text: &str) -> Result<Vec<Question>, String> {
     lines
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| format!("line {}: {error}", index + 1))
+            let number = index + 1;
+            if !line.trim_start().starts_with('{') {
+                return Err(format!(
+                    "line {number}: a flow is an object, as {{\"from\": \"pod/x/a\", \"to\": \"pod/y/b\", \
+                     \"protocol\": \"TCP\", \"port\": 80}}"
+                ));
+            }
+            serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))
         })
         .collect()
 }
