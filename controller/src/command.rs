@@ -4,7 +4,7 @@ mod compile;
 mod explain;
 mod verify;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,8 +41,10 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Unaskable) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to do if even stderr is gone.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            for line in format!("{error:#}").lines() {
+                // Nothing is left to do if even stderr is gone.
+                let _ = writeln!(io::stderr(), "error: {line}");
+            }
             ExitCode::from(2)
         }
     }
@@ -61,13 +63,21 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Reads and validates; what was assumed goes to stderr.
 fn load(input: &Input) -> anyhow::Result<Cluster> {
     let loaded = source::load(&input.paths, &mut io::stdin().lock())?;
-    for note in &loaded.notes {
-        writeln!(io::stderr(), "note: {note}")?;
+    let mut stderr = BufWriter::new(io::stderr().lock());
+    for note in source::summary(&loaded.notes) {
+        writeln!(stderr, "note: {note}")?;
     }
     let options = Options {
         lenient_cidr: input.lenient_cidr,
     };
-    Ok(cluster::build(&loaded, options)?)
+    let cluster = cluster::build(&loaded, options);
+    if let Ok(cluster) = &cluster {
+        for note in source::few(cluster::disputed_addresses(cluster)) {
+            writeln!(stderr, "note: {note}")?;
+        }
+    }
+    stderr.flush()?;
+    Ok(cluster?)
 }
 
 /// Reads a flows file.
@@ -77,7 +87,15 @@ fn read_flows(path: &Path, input: &Input) -> anyhow::Result<Vec<Question>> {
         !is_stdin || !input.paths.contains(&PathBuf::from("-")),
         "standard input can be given only once: to -f or to --flows"
     );
-    let name = path.display();
-    let text = source::read_text(path, &mut io::stdin())?;
-    read_lines(&text).map_err(|error| anyhow::anyhow!("{name}: {error}"))
+    let text = source::read_text(path, &mut io::stdin().lock())?;
+    read_lines(&text).map_err(|error| anyhow::anyhow!("{}:{error}", name(path)))
+}
+
+/// How a file is called in messages.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") {
+        "<stdin>".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }

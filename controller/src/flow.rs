@@ -4,9 +4,11 @@
 //! `{"id": 7, "from": "pod/x/a", "to": "pod/y/b", "protocol": "TCP", "port": 80}`.
 
 mod answer;
+mod line;
 mod question;
 mod resolve;
 
 pub use answer::{Answer, Answered, describe};
-pub use question::{End, FamilyName, Port, ProtocolName, Question, parse_port, read_lines};
+pub use line::{Fault, LineError, read_lines};
+pub use question::{End, FamilyName, Id, Port, ProtocolName, Question, parse_port};
 pub use resolve::{Asked, resolve};

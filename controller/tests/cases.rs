@@ -26,7 +26,7 @@ use testbed::Network;
 fn explain_answers_what_the_specification_says() {
     let failures = each(&cases(), |case| {
         let cluster = case.cluster()?;
-        let questions = read_lines(&case.read("flows.jsonl"))?;
+        let questions = read_lines(&case.read("flows.jsonl")).map_err(|error| error.to_string())?;
         let expected = case.read("expected.jsonl");
         let expected: Vec<Value> = expected
             .lines()
@@ -143,7 +143,7 @@ fn packets_agree_when_pods_are_on_a_bridge() {
 fn packets_agree(network: Network) {
     let failures = each(&cases(), |case| {
         let cluster = case.cluster()?;
-        let questions = read_lines(&case.read("flows.jsonl"))?;
+        let questions = read_lines(&case.read("flows.jsonl")).map_err(|error| error.to_string())?;
         let answers = verify(
             &cluster,
             &questions,

@@ -269,7 +269,10 @@ fn flows_are_objects_of_a_file_of_limited_size() {
     );
     exits(&output, 2);
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("line 1: a flow is an object"), "{stderr}");
+    assert!(
+        stderr.contains("<stdin>:1: a flow is an object"),
+        "{stderr}"
+    );
     let output = picket(&["explain", "-f", SHOP, "--flows", "/dev/zero"], "");
     exits(&output, 2);
     let stderr = text(&output.stderr);

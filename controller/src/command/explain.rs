@@ -19,6 +19,7 @@ pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
             let (protocol, port) = parse_port(port).map_err(anyhow::Error::msg)?;
             vec![Question {
                 id: None,
+                line: None,
                 from: end(from)?,
                 to: end(to)?,
                 protocol,
@@ -31,27 +32,36 @@ pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
     };
     let cluster = load(&arguments.input)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut outcome = Outcome::Done;
+    let mut unaskable = 0;
     for question in &questions {
         let node_egress = arguments.node_egress.node_egress.into();
         let (answer, _) = Answer::to(&cluster, question, node_egress);
-        if matches!(answer.answered, Answered::Unaskable { .. }) {
-            outcome = Outcome::Unaskable;
+        match (arguments.output, &answer.answered) {
+            (Output::Text, Answered::Evaluated { text, .. }) => writeln!(out, "{text}")?,
+            // The only flow has no answer to stand for.
+            (Output::Text, Answered::Unaskable { error }) if arguments.flows.is_none() => {
+                anyhow::bail!("cannot be asked: {error}");
+            }
+            (Output::Text, Answered::Unaskable { error }) => {
+                writeln!(out, "{} cannot be asked: {error}", question.name())?;
+            }
+            (Output::Json, _) => {
+                serde_json::to_writer(&mut out, &answer)?;
+                writeln!(out)?;
+            }
         }
-        write_answer(&mut out, &answer, arguments.output)?;
+        unaskable += usize::from(matches!(answer.answered, Answered::Unaskable { .. }));
     }
     out.flush()?;
-    Ok(outcome)
-}
-
-fn write_answer(out: &mut impl Write, answer: &Answer, output: Output) -> anyhow::Result<()> {
-    match (output, &answer.answered) {
-        (Output::Json, _) => {
-            serde_json::to_writer(&mut *out, answer)?;
-            writeln!(out)?;
-        }
-        (Output::Text, Answered::Evaluated { text, .. }) => writeln!(out, "{text}")?,
-        (Output::Text, Answered::Unaskable { error }) => writeln!(out, "cannot be asked: {error}")?,
+    if unaskable == 0 {
+        return Ok(Outcome::Done);
     }
-    Ok(())
+    if arguments.flows.is_some() {
+        let all = questions.len();
+        writeln!(
+            io::stderr(),
+            "error: {unaskable} of {all} flows cannot be asked"
+        )?;
+    }
+    Ok(Outcome::Unaskable)
 }

@@ -3,9 +3,10 @@
 use std::io::{self, BufWriter, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use policy_compiler::model::Cluster;
 use testbed::ProbeOptions;
 
-use super::{Outcome, load, read_flows};
+use super::{Outcome, load, name, read_flows};
 use crate::cli::{Output, Verify};
 use crate::flow::Answer;
 use crate::verify::{Sample, Settings, Summary, compiled, every_pair, sample, table, verify};
@@ -20,14 +21,22 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
     };
     let cluster = load(&arguments.input)?;
     let questions = match &arguments.flows {
-        Some(path) => read_flows(path, &arguments.input)?,
+        Some(path) => {
+            let questions = read_flows(path, &arguments.input)?;
+            anyhow::ensure!(
+                !questions.is_empty(),
+                "{}: there is no flow in it: nothing would be verified",
+                name(path)
+            );
+            questions
+        }
         None if arguments.full => every_pair(&cluster),
         None => {
             let Sample {
                 questions,
                 left_out,
             } = sample(&cluster, settings.node_egress);
-            if let Some(first) = left_out.first() {
+            if let Some(first) = left_out.first().filter(|_| !questions.is_empty()) {
                 writeln!(
                     io::stderr(),
                     "note: no flow of the sample shows what {} of {} policies do, {first} among them: \
@@ -39,9 +48,11 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
             questions
         }
     };
+    // A job that tests nothing must not pass.
     anyhow::ensure!(
         !questions.is_empty(),
-        "there is nothing to verify: no flow is named, and what was read has no pods to send packets to or from"
+        "there is nothing to verify: {}",
+        missing(&cluster)
     );
     // Shown only on a terminal, by itself.
     let bar = ProgressBar::new(questions.len() as u64);
@@ -64,6 +75,24 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
     }
     out.flush()?;
     Ok(outcome(Summary::of(&answers)))
+}
+
+/// Why no flow could be chosen, and the remedy.
+fn missing(cluster: &Cluster) -> String {
+    let pods = cluster.pods.values();
+    let live = pods
+        .filter(|pod| cluster.addresses_of(pod).next().is_some())
+        .count();
+    let policies = cluster.policies.len();
+    match (live, policies) {
+        (0, _) => "there is no running pod on the pod network: give the pods, or the workloads that make them, with -f"
+            .to_owned(),
+        (1, 0) => "there is only one running pod, and no policy: give a second pod, a policy, or flows with --flows"
+            .to_owned(),
+        _ => format!(
+            "no flow shows what the {policies} policies do: give the pods that they select with -f, or flows with --flows"
+        ),
+    }
 }
 
 fn outcome(summary: Summary) -> Outcome {

@@ -6,14 +6,14 @@ use policy_compiler::evaluate::{
 use policy_compiler::model::{Cluster, Direction, Owner};
 use serde::Serialize;
 
-use super::{Asked, Question, resolve};
+use super::{Asked, Id, Question, resolve};
 
 /// An answer line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answer {
     /// The question's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<serde_json::Value>,
+    pub id: Option<Id>,
     /// The answer, or why there is none.
     #[serde(flatten)]
     pub answered: Answered,

@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use policy_compiler::model::{Family, NamespacedName};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::source::OneLine;
 
 /// One flow that is asked about.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     /// The asker's name for the flow, repeated in the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<serde_json::Value>,
+    pub id: Option<Id>,
+    /// Its line, counted from 1, if it is from a flows file.
+    pub line: Option<usize>,
     /// Who opens the connection.
     pub from: End,
     /// To whom.
@@ -21,11 +24,49 @@ pub struct Question {
     /// Over which protocol.
     pub protocol: ProtocolName,
     /// To which port; absent or 0 for ICMP.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
     /// In which family; if absent the one that both ends have, IPv4 if both.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<FamilyName>,
+}
+
+impl Question {
+    /// What a message calls the flow: by its id, else by its line; `flow` if it is the only one.
+    pub fn name(&self) -> String {
+        match (&self.id, self.line) {
+            (Some(id), _) => format!("flow {id}"),
+            (None, Some(line)) => format!("flow of line {line}"),
+            (None, None) => "flow".to_owned(),
+        }
+    }
+}
+
+/// A JSON value exactly as it was written: an asker may compare bytes, and knows numbers that we do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Id(String);
+
+impl From<&RawValue> for Id {
+    fn from(value: &RawValue) -> Self {
+        Self(value.get().to_owned())
+    }
+}
+
+impl From<usize> for Id {
+    fn from(number: usize) -> Self {
+        Self(number.to_string())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        OneLine(&self.0).fmt(f)
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value = RawValue::from_string(self.0.clone()).map_err(serde::ser::Error::custom)?;
+        value.serialize(serializer)
+    }
 }
 
 /// An end of a flow.
@@ -47,15 +88,20 @@ impl FromStr for End {
         match parts.as_slice() {
             ["pod", namespace, name] => Ok(End::Pod(NamespacedName::new(*namespace, *name))),
             ["node", name] => Ok(End::Node((*name).to_owned())),
-            ["ip", address] => address
-                .parse()
+            ["ip", address] => parse_address(address)
                 .map(End::Ip)
-                .map_err(|_| format!("{text:?}: {address:?} is no IP address")),
+                .ok_or_else(|| format!("{text:?}: {address:?} is no IP address")),
             _ => Err(format!(
                 "{text:?} is no end of a flow: write pod/NAMESPACE/NAME, node/NAME or ip/ADDRESS"
             )),
         }
     }
+}
+
+/// An address; IPv4 in its IPv6-mapped form is the IPv4 address that its packets have.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(address.to_canonical())
 }
 
 impl End {
@@ -68,7 +114,7 @@ impl End {
         if let Ok(end) = text.parse() {
             return Ok(end);
         }
-        if let Ok(address) = text.parse() {
+        if let Some(address) = parse_address(text) {
             return Ok(End::Ip(address));
         }
         match text.split('/').collect::<Vec<_>>().as_slice() {
@@ -95,22 +141,8 @@ impl fmt::Display for End {
     }
 }
 
-impl Serialize for End {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for End {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// A protocol that can be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProtocolName {
     /// TCP.
     Tcp,
@@ -150,8 +182,7 @@ impl FromStr for ProtocolName {
 }
 
 /// A destination port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Port {
     /// A number.
     Number(u16),
@@ -169,8 +200,7 @@ impl fmt::Display for Port {
 }
 
 /// An address family as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FamilyName {
     /// IPv4.
     Ipv4,
@@ -212,27 +242,6 @@ pub fn parse_port(text: &str) -> Result<(ProtocolName, Option<Port>), String> {
     Ok((protocol, Some(port)))
 }
 
-/// Reads a flows file: one JSON object a line, empty lines skipped.
-///
-/// # Errors
-/// The number of the first line that is no question, and why.
-pub fn read_lines(text: &str) -> Result<Vec<Question>, String> {
-    let lines = text.lines().enumerate();
-    lines
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| {
-            let number = index + 1;
-            if !line.trim_start().starts_with('{') {
-                return Err(format!(
-                    "line {number}: a flow is an object, as {{\"from\": \"pod/x/a\", \"to\": \"pod/y/b\", \
-                     \"protocol\": \"TCP\", \"port\": 80}}"
-                ));
-            }
-            serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +257,8 @@ mod tests {
             ("10.0.0.1", "ip/10.0.0.1"),
             ("ip/2001:db8::1", "ip/2001:db8::1"),
             ("2001:db8::1", "ip/2001:db8::1"),
+            ("ip/::ffff:10.1.0.1", "ip/10.1.0.1"),
+            ("::ffff:10.1.0.1", "ip/10.1.0.1"),
         ] {
             let read = End::parse_short(text).map(|end| end.to_string());
             assert_eq!(read.as_deref(), Ok(end), "{text}");
@@ -276,25 +287,6 @@ mod tests {
         }
         for bad in ["0", "65536", "", "/tcp", "80/xyz", "80/"] {
             assert!(parse_port(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_bad_line_is_named_by_its_number() {
-        let good = r#"{"id": 1, "from": "pod/x/a", "to": "ip/::1", "protocol": "TCP", "port": 80}"#;
-        assert_eq!(read_lines(good).map(|lines| lines.len()), Ok(1));
-        for bad in [
-            "nonsense",
-            r#"{"from": "pod/x/a"}"#,
-            r#"{"from": "pod/x/a", "to": "ip/::1", "protocol": "TCP", "prot": 80}"#,
-            r#"{"from": "pod/x/a", "to": "ip/::1", "protocol": "tcp"}"#,
-            r#"{"from": "pod/x/a", "to": "ip/::1", "protocol": "TCP", "port": 70000}"#,
-        ] {
-            let error = read_lines(&format!("{good}\n\n{bad}\n"));
-            assert!(
-                error.as_ref().is_err_and(|e| e.starts_with("line 3: ")),
-                "{error:?}"
-            );
         }
     }
 }

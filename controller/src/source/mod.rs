@@ -35,7 +35,7 @@ use policy_compiler::api::Object;
 
 pub use error::{Cause, Errors, Problem};
 pub use note::{Note, few, summary};
-pub(crate) use origin::Items;
+pub(crate) use origin::{Items, OneLine};
 pub use origin::{ObjectRef, Origin, Place};
 pub use read::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_STRETCH};
 

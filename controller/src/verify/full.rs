@@ -24,6 +24,7 @@ pub fn every_pair(cluster: &Cluster) -> Vec<Question> {
                     let (protocol, port) = edges::port(*target);
                     let question = Question {
                         id: Some((questions.len() + 1).into()),
+                        line: None,
                         from: from.clone(),
                         to: to.clone(),
                         protocol,

@@ -70,7 +70,7 @@ pub fn table(questions: &[Question], answers: &[Answer]) -> String {
         let (expected, packet, mark) = match &answer.answered {
             Answered::Unaskable { error } => {
                 // Writing to a String can not fail.
-                let _ = writeln!(details, "cannot be asked: {error}");
+                let _ = writeln!(details, "{} cannot be asked: {error}", question.name());
                 ("-".to_owned(), "-".to_owned(), "cannot be asked")
             }
             Answered::Evaluated {

@@ -10,7 +10,7 @@ use policy_compiler::model::{
 
 use super::edges::{self, Target};
 use super::ends::{Ends, end};
-use crate::flow::{End, FamilyName, ProtocolName, Question, resolve};
+use crate::flow::{End, FamilyName, Id, ProtocolName, Question, resolve};
 
 /// Flows of a sample at most, shared evenly among the policies: they take some seconds.
 const FLOWS: usize = 4000;
@@ -63,7 +63,7 @@ pub fn sample(cluster: &Cluster, node_egress: NodeEgress) -> Sample {
     Sample {
         questions: numbered
             .map(|(question, number)| Question {
-                id: Some(u32::into(number)),
+                id: Some(Id::from(number)),
                 ..question
             })
             .collect(),
@@ -140,6 +140,7 @@ impl Chosen<'_> {
             let (protocol, port) = edges::port(target);
             let question = Question {
                 id: None,
+                line: None,
                 from: from.clone(),
                 to: to.clone(),
                 protocol,
@@ -227,6 +228,7 @@ impl Chosen<'_> {
                 let (from, to) = (from.clone(), to.clone());
                 self.add(Question {
                     id: None,
+                    line: None,
                     from,
                     to,
                     protocol,

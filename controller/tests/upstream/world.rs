@@ -207,6 +207,7 @@ impl OnPort {
             let pod = |index: usize| format!("pod/{}", PODS[index]).parse::<End>().unwrap();
             let question = Question {
                 id: None,
+                line: None,
                 from: pod(from),
                 to: pod(to),
                 protocol,
