@@ -12,7 +12,8 @@ use crate::nftables::Generation;
 use crate::nftables::linearize::RuleError;
 use crate::nftables::object::Object;
 
-/// Why the kernel does not hold what it was to hold, or why it could not be asked. Nothing is ever half-applied.
+/// Why the kernel does not hold what it was to hold, or why it could not be asked. No batch is ever
+/// half-applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No socket: the process may not have one, or the kernel has no nfnetlink (CONFIG_NETFILTER_NETLINK).

@@ -59,8 +59,9 @@ pub struct Marked {
 impl Conntrack {
     /// Changes the marks of these entries, in their order, and makes no entry. One that is gone needs none.
     ///
-    /// An entry is named by its original tuple and zone: where it is gone and there is a new one of the same name, the
-    /// new one is changed.
+    /// An entry is named by its original tuple and zone, and the kernel looks for these in either direction: where it is
+    /// gone and there is a new one of the same name, or one that was opened the other way round, that one is changed.
+    /// So whoever sets marks lists the entries again afterwards, and clears those that are not to have one.
     ///
     /// # Errors
     /// [`Error::Marks`] names all that were refused; every other was changed or is gone. After any other error it is

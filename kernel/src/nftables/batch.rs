@@ -58,6 +58,10 @@ impl Batch {
         expected: Option<Generation>,
         first: u32,
     ) -> Result<Self, Error> {
+        if let Some(expected @ Generation(0)) = expected {
+            // To the kernel 0 is any generation, and none is ever 0.
+            return Err(Error::Stale { expected });
+        }
         let mut builder = Builder {
             out: Writer::default(),
             batch: Vec::new(),
@@ -149,7 +153,10 @@ impl Builder {
                 });
             }
             Operation::EnsureTable(family) => {
-                self.message(msg::NEWTABLE, message::CREATE, *family, None, named_table);
+                self.message(msg::NEWTABLE, message::CREATE, *family, None, |out| {
+                    named_table(out);
+                    out.put_u32(table::FLAGS, 0);
+                });
             }
             Operation::DeleteTable(family) => {
                 self.message(msg::DELTABLE, 0, *family, None, named_table);

@@ -34,6 +34,11 @@ pub(crate) mod chain {
     pub(crate) const HOOK: u16 = 4;
     pub(crate) const POLICY: u16 = 5;
     pub(crate) const TYPE: u16 = 7;
+    pub(crate) const FLAGS: u16 = 10;
+    /// `NFT_CHAIN_BASE`
+    pub(crate) const F_BASE: u32 = 0x1;
+    /// `NFT_CHAIN_BINDING`: it belongs to the one rule that jumps there, and goes with it.
+    pub(crate) const F_BINDING: u32 = 0x4;
     pub(crate) const HOOK_NUMBER: u16 = 1;
     pub(crate) const HOOK_PRIORITY: u16 = 2;
     pub(crate) const HOOK_DEVICE: u16 = 3;
@@ -62,6 +67,11 @@ pub(crate) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    pub(crate) const TIMEOUT: u16 = 11;
+    pub(crate) const GC_INTERVAL: u16 = 12;
+    pub(crate) const OBJ_TYPE: u16 = 15;
+    pub(crate) const EXPR: u16 = 17;
+    pub(crate) const EXPRESSIONS: u16 = 18;
     pub(crate) const COUNT: u16 = 20;
     pub(crate) const DESC_SIZE: u16 = 1;
     pub(crate) const DESC_CONCAT: u16 = 2;
@@ -89,7 +99,11 @@ pub(crate) mod element {
     pub(crate) const FLAGS: u16 = 3;
     pub(crate) const TIMEOUT: u16 = 4;
     pub(crate) const USERDATA: u16 = 6;
+    pub(crate) const EXPIRATION: u16 = 5;
+    pub(crate) const EXPR: u16 = 7;
+    pub(crate) const OBJREF: u16 = 9;
     pub(crate) const KEY_END: u16 = 10;
+    pub(crate) const EXPRESSIONS: u16 = 11;
     pub(crate) const F_INTERVAL_END: u32 = 0x1;
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use policy_compiler::ruleset::{
-    KeyType, MapElement, Rule, Ruleset, Set, Table, TableFamily, VerdictMap,
+    KeyType, MapElement, Match, Operand, Rule, Ruleset, Set, Statement, Table, TableFamily,
+    Verdict, VerdictMap,
 };
 
 use super::Generation;
@@ -22,7 +23,8 @@ pub struct Found {
     pub generation: Generation,
     /// What was understood, in the kernel's order, which is that in which it was made.
     pub ruleset: Ruleset,
-    /// What was not, and so is not in the ruleset.
+    /// What was not, and so is not in the ruleset. A plan that starts from the ruleset knows nothing of it:
+    /// [`crate::Nftables::remove_unknown`] first.
     pub unknown: Vec<Unknown>,
 }
 
@@ -54,12 +56,15 @@ impl Raw {
             let Some(table) = tables.iter_mut().find(|table| table.family == family) else {
                 continue;
             };
+            let is_anonymous = raw.flags & set::F_ANONYMOUS != 0;
             match raw.kind() {
                 Some(Kind::Set(set)) => drop(table.sets.insert(name, set)),
                 Some(Kind::Map(map)) => drop(table.maps.insert(name, map)),
                 Some(Kind::Anonymous(set)) => {
                     anonymous.entry(family).or_default().insert(name, set);
                 }
+                // One without a name is a part of a rule, which then refers to what is not there.
+                None if is_anonymous => {}
                 None => self.unknown(Object::Set { family, name }, "its type or an element"),
             }
         }
@@ -77,13 +82,22 @@ impl Raw {
             *place += 1;
             let sets = anonymous.get(&raw.family).unwrap_or(&none);
             let (family, chain) = (raw.family, raw.chain.clone());
-            match raw.rule(sets) {
+            let table = tables.iter_mut().find(|table| table.family == family);
+            let Some(table) = table.filter(|table| has_chain(table, &chain)) else {
+                // A part of a chain that is told of, or of a rule.
+                continue;
+            };
+            let rule = raw
+                .rule(sets)
+                .and_then(|rule| match refers_only_to(table, &rule) {
+                    true => Ok(rule),
+                    false => Err((rule.comment, "it refers to what is not ours".to_owned())),
+                });
+            match rule {
                 Ok(rule) => {
-                    let table = tables.iter_mut().find(|table| table.family == family);
-                    let chains = table.into_iter().flat_map(|table| &mut table.chains);
-                    if let Some(found) = chains.into_iter().find(|found| found.name == chain) {
-                        found.rules.push(rule);
-                    }
+                    let chains = table.chains.iter_mut();
+                    let found = chains.filter(|found| found.name == chain);
+                    found.for_each(|found| found.rules.push(rule.clone()));
                 }
                 Err((comment, reason)) => {
                     let object = Object::Rule {
@@ -102,6 +116,31 @@ impl Raw {
             unknown: self.unknown,
         }
     }
+}
+
+fn has_chain(table: &Table, name: &str) -> bool {
+    table.chains.iter().any(|chain| chain.name == name)
+}
+
+fn target(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+        Verdict::Accept | Verdict::Drop | Verdict::Return => None,
+    }
+}
+
+/// Whether sets, maps and chains that the rule names are all of the table.
+fn refers_only_to(table: &Table, rule: &Rule) -> bool {
+    let known = |matches: &Match| match &matches.operand {
+        Operand::Set(name) => table.sets.contains_key(name),
+        Operand::Values(_) => true,
+    };
+    rule.matches.iter().all(known)
+        && match &rule.statement {
+            Statement::Verdict(verdict) => target(verdict).is_none_or(|to| has_chain(table, to)),
+            Statement::Lookup { map, .. } => table.maps.contains_key(map),
+            Statement::Reject(_) => true,
+        }
 }
 
 impl RawRule {

@@ -18,6 +18,7 @@ mod plan;
 mod raise;
 mod read;
 mod read_elements;
+mod remove;
 mod socket;
 mod types;
 mod userdata;

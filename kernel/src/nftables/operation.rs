@@ -14,7 +14,8 @@ use super::object::Object;
 pub enum Operation<'a> {
     /// A new table.
     AddTable(TableFamily),
-    /// A table, new or not: before [`Operation::DeleteTable`], where it is not known whether it is there.
+    /// A table, new or not, without flags: before [`Operation::DeleteTable`], where it is not known whether it is there,
+    /// and to wake one that sleeps (`flags dormant`).
     EnsureTable(TableFamily),
     /// A table with all that is in it.
     DeleteTable(TableFamily),

@@ -22,7 +22,8 @@ const CUT: usize = 4 << 20;
 pub struct Halted {
     /// How many of the plan's transactions are in force.
     pub committed: usize,
-    /// The step of the one that is not. If it may be cut into several batches, a part of it may be in force.
+    /// The step of the one that is not. If it may be cut into several batches, a part of it may be in force, and all of
+    /// it if the answer was lost ([`Error::Lost`], [`Error::Receive`], [`Error::Malformed`]).
     pub step: Step,
     /// Why it is not.
     #[source]
@@ -102,10 +103,11 @@ impl Parts<'_> {
     fn batch(&mut self, limit: usize, operations: &[Operation<'_>]) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             match self.nftables.apply_within(limit, operations, Some(self.at)) {
-                Ok(()) => {
+                Ok(true) => {
                     self.at = self.at.next();
                     return Ok(());
                 }
+                Ok(false) => return Ok(()),
                 Err(Error::Stale { expected }) => match self.foreign()? {
                     Foreign::Elsewhere(generation) => self.at = generation,
                     Foreign::Ours | Foreign::Unknown => return Err(Error::Stale { expected }),

@@ -110,7 +110,7 @@ pub(super) struct RawSet {
     /// How many elements it has: from Linux 6.17.
     pub(super) count: Option<u32>,
     pub(super) elements: Vec<WireElement>,
-    /// Whether an element has what ours have not: a timeout, another verdict.
+    /// Whether it or an element has what ours have not: a timeout, an expression, another verdict.
     pub(super) odd_element: bool,
 }
 
@@ -164,6 +164,7 @@ impl Raw {
 
     fn chain(&mut self, family: TableFamily, attributes: &[u8]) -> Result<(), Malformed> {
         let (mut of, mut name, mut kind, mut policy, mut hook) = ("", "", None, None, None);
+        let mut flags = 0;
         for attribute in Attributes(attributes) {
             let attribute = attribute?;
             match attribute.kind {
@@ -171,15 +172,21 @@ impl Raw {
                 chain::NAME => name = attribute.text()?,
                 chain::TYPE => kind = Some(attribute.text()?),
                 chain::POLICY => policy = Some(attribute.u32()?),
+                chain::FLAGS => flags = attribute.u32()?,
                 chain::HOOK => hook = Some(read_hook(family, attribute.payload)?),
                 _ => {}
             }
         }
-        if of != TABLE {
+        if of != TABLE || flags & chain::F_BINDING != 0 {
+            // One that is a part of a rule is as known as the rule, whose jump leads nowhere else.
             return Ok(());
         }
         let name = name.to_owned();
         let base = match (hook, kind, policy) {
+            _ if flags & !chain::F_BASE != 0 => {
+                self.unknown(Object::Chain { family, name }, format!("flags {flags:#x}"));
+                return Ok(());
+            }
             (None, None, None) => None,
             (Some(Some(base)), Some("filter"), Some(chain::ACCEPT)) => Some(base),
             _ => {
@@ -236,6 +243,9 @@ impl Raw {
                 set::FLAGS => found.flags = attribute.u32()?,
                 set::KEY_TYPE => found.type_id = attribute.u32()?,
                 set::DATA_TYPE => found.data_type = Some(attribute.u32()?),
+                set::TIMEOUT | set::GC_INTERVAL | set::OBJ_TYPE | set::EXPR | set::EXPRESSIONS => {
+                    found.odd_element = true;
+                }
                 set::COUNT => found.count = Some(attribute.u32()?),
                 set::USERDATA => {
                     let text = userdata::text(attribute.payload, userdata::SET_COMMENT);

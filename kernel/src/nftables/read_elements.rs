@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::netlink::attribute::{Attributes, Malformed, Writer};
 use policy_compiler::ruleset::TABLE;
 
+/// Flags that sets of ours have.
+const OURS: u32 = set::F_ANONYMOUS | set::F_CONSTANT | set::F_INTERVAL | set::F_MAP | set::F_CONCAT;
+
 /// How often the elements of a set are read. The hash has its new size in a fraction of the time.
 const ATTEMPTS: usize = 20;
 
@@ -26,6 +29,12 @@ const ONE_MESSAGE: usize = 50;
 impl Nftables {
     /// Reads the set's elements.
     pub(super) fn read_elements(&mut self, found: &mut RawSet) -> Result<Dumped, Error> {
+        if found.odd_element || found.flags & !OURS != 0 {
+            // Not one of ours, whatever is in it. What is in it may change at any time: elements with a timeout are
+            // counted when they are no longer listed, and packets may add some.
+            found.odd_element = true;
+            return Ok(Dumped::All);
+        }
         let mut before: Option<BTreeSet<Vec<u8>>> = None;
         for _ in 0..ATTEMPTS {
             found.elements.clear();
@@ -105,7 +114,11 @@ pub(super) fn read_elements(
                     }
                     element::USERDATA => read.userdata = part.payload.to_vec(),
                     element::KEY_END => read.last = Some(read_value(part)?.to_vec()),
-                    element::TIMEOUT => *odd = true,
+                    element::TIMEOUT
+                    | element::EXPIRATION
+                    | element::EXPR
+                    | element::EXPRESSIONS
+                    | element::OBJREF => *odd = true,
                     _ => {}
                 }
             }

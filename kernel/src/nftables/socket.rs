@@ -59,23 +59,29 @@ impl Nftables {
     /// generation, where one is given.
     ///
     /// # Errors
-    /// Nothing is in force of what was asked, except that after [`Error::Receive`] and [`Error::Lost`] it is not known.
+    /// Nothing is in force of what was asked, except that after [`Error::Receive`], [`Error::Lost`] and
+    /// [`Error::Malformed`] it is not known.
     pub fn apply(
         &mut self,
         operations: &[Operation<'_>],
         expected: Option<Generation>,
     ) -> Result<(), Error> {
         self.apply_within(usize::MAX, operations, expected)
+            .map(drop)
     }
 
-    /// [`Nftables::apply`] if the batch has at most this many bytes.
+    /// [`Nftables::apply`] if the batch has at most this many bytes. Whether there was anything to do, which makes a
+    /// generation.
     pub(super) fn apply_within(
         &mut self,
         limit: usize,
         operations: &[Operation<'_>],
         expected: Option<Generation>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let batch = Batch::new(operations, expected, self.socket.next_sequence())?;
+        if batch.messages.iter().all(|sent| sent.operation.is_none()) {
+            return Ok(false);
+        }
         let bytes = batch.bytes.len();
         let too_large = |room| Error::TooLarge { bytes, room };
         if bytes > limit {
@@ -89,7 +95,8 @@ impl Nftables {
                 Some(code) if code == Errno::EMSGSIZE as i32 => too_large(0),
                 _ => Error::Send(error),
             })?;
-        self.outcome(&batch, operations, expected)
+        self.outcome(&batch, operations, expected)?;
+        Ok(true)
     }
 
     /// Waits until no change is under way: an empty batch changes nothing, and the kernel takes it while it holds the

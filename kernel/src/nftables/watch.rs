@@ -89,20 +89,30 @@ impl Watch {
         self.events()
     }
 
-    /// All that was heard since the last call, without waiting.
+    /// All transactions that were heard of since the last call, each whole, without waiting.
     ///
     /// # Errors
     /// [`Error::Receive`].
     pub fn events(&mut self) -> Result<Vec<Event>, Error> {
         self.hear()?;
-        Ok(std::mem::take(&mut self.heard))
+        Ok(whole(&mut self.heard))
     }
 
     fn hear(&mut self) -> Result<(), Error> {
+        let mut lost = false;
         loop {
             match self.socket.receive().map_err(Error::Receive)? {
-                Received::Nothing => return Ok(()),
-                Received::Overrun => self.heard.push(Event::Overrun),
+                Received::Nothing => {
+                    if lost {
+                        // The kernel tells of the loss before what it had sent until then.
+                        self.heard.push(Event::Overrun);
+                    }
+                    return Ok(());
+                }
+                Received::Overrun => {
+                    self.heard.push(Event::Overrun);
+                    lost = true;
+                }
                 Received::Bytes(bytes) => self.heard.extend(read(bytes)),
             }
         }
@@ -113,28 +123,7 @@ impl Watch {
     /// The kernel tells of a change before it lets the next one start, so whoever was refused for it has heard of it.
     pub(super) fn foreign_since(&mut self, since: Generation, own: u32) -> Result<Foreign, Error> {
         self.hear()?;
-        let ends_at_since = |event: &Event| matches!(event, Event::Generation { generation, .. } if *generation == since);
-        let later = match self.heard.iter().rposition(ends_at_since) {
-            Some(place) => &self.heard[place + 1..],
-            None => &self.heard[..],
-        };
-        let mut at = since;
-        for event in later {
-            match event {
-                Event::Overrun => return Ok(Foreign::Unknown),
-                Event::Object { port, .. } if *port != own => return Ok(Foreign::Ours),
-                Event::Object { .. } => {}
-                // Each in its order, or something was missed.
-                Event::Generation { generation, .. } if *generation == at.next() => {
-                    at = *generation;
-                }
-                Event::Generation { .. } => return Ok(Foreign::Unknown),
-            }
-        }
-        Ok(match at == since {
-            true => Foreign::Unknown,
-            false => Foreign::Elsewhere(at),
-        })
+        Ok(judge(&self.heard, since, own))
     }
 }
 
@@ -143,6 +132,39 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// What is heard of since the generation, by others than the socket of this port.
+fn judge(heard: &[Event], since: Generation, own: u32) -> Foreign {
+    let ends_at_since = |event: &Event| matches!(event, Event::Generation { generation, .. } if *generation == since);
+    let later = match heard.iter().rposition(ends_at_since) {
+        Some(place) => &heard[place + 1..],
+        None => heard,
+    };
+    let mut at = since;
+    for event in later {
+        match event {
+            Event::Overrun => return Foreign::Unknown,
+            Event::Object { port, .. } if *port != own => return Foreign::Ours,
+            Event::Object { .. } => {}
+            // Each in its order, or something was missed.
+            Event::Generation { generation, .. } if *generation == at.next() => {
+                at = *generation;
+            }
+            Event::Generation { .. } => return Foreign::Unknown,
+        }
+    }
+    match at == since {
+        true => Foreign::Unknown,
+        false => Foreign::Elsewhere(at),
+    }
+}
+
+/// Takes all whole transactions out; what belongs to one whose end was not heard of stays.
+fn whole(heard: &mut Vec<Event>) -> Vec<Event> {
+    let ends = |event: &Event| matches!(event, Event::Generation { .. } | Event::Overrun);
+    let count = heard.iter().rposition(ends).map_or(0, |last| last + 1);
+    heard.drain(..count).collect()
 }
 
 /// The events in some bytes. What can not be read may have been any event.
@@ -240,4 +262,60 @@ fn object(kind: u16, family: TableFamily, attributes: &[u8]) -> Result<Option<Ob
             key: None,
         },
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u32 = 7;
+    const OTHER: u32 = 8;
+
+    fn object(port: u32) -> Event {
+        Event::Object {
+            object: Object::Table(TableFamily::Inet),
+            deleted: false,
+            port,
+        }
+    }
+
+    fn end(number: u32) -> Event {
+        Event::Generation {
+            generation: Generation(number),
+            port: OTHER,
+            process: None,
+            name: None,
+        }
+    }
+
+    #[test]
+    fn only_whole_and_heard_changes_elsewhere_let_a_plan_go_on() {
+        let since = |heard: &[Event]| judge(heard, Generation(5), OWN);
+        let elsewhere = |number| Foreign::Elsewhere(Generation(number));
+        assert_eq!(since(&[end(5), end(6), end(7)]), elsewhere(7));
+        assert_eq!(since(&[object(OWN), end(5), end(6)]), elsewhere(6));
+        // Another's change of ours before the plan was made is in the plan.
+        assert_eq!(since(&[object(OTHER), end(5), end(6)]), elsewhere(6));
+        assert_eq!(since(&[end(5), object(OTHER), end(6)]), Foreign::Ours);
+        assert_eq!(since(&[object(OTHER), end(6)]), Foreign::Ours);
+        for unknown in [
+            &[][..],
+            &[end(5)],
+            &[end(5), end(7)],
+            &[end(5), end(6), Event::Overrun],
+            &[Event::Overrun, end(6)],
+        ] {
+            assert_eq!(since(unknown), Foreign::Unknown, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_handed_out_when_its_end_is_heard() {
+        let mut heard = vec![object(OTHER), end(5), object(OTHER)];
+        assert_eq!(whole(&mut heard), [object(OTHER), end(5)]);
+        assert_eq!(whole(&mut heard), []);
+        heard.push(end(6));
+        assert_eq!(whole(&mut heard), [object(OTHER), end(6)]);
+        assert_eq!(heard, []);
+    }
 }
