@@ -35,6 +35,16 @@ impl Relation {
 
 /// How the class of this name changes.
 pub(super) fn relation(sides: &Sides<'_>, class: &str) -> Relation {
+    if let Some(known) = sides.relations.borrow().get(class) {
+        return *known;
+    }
+    let relation = compared(sides, class);
+    let mut relations = sides.relations.borrow_mut();
+    relations.insert(class.to_owned(), relation);
+    relation
+}
+
+fn compared(sides: &Sides<'_>, class: &str) -> Relation {
     let chains = sides.both().map(|side| side.chain(class));
     let rules: Vec<_> = chains.iter().flatten().flat_map(|c| &c.rules).collect();
     let changed: Vec<_> = rules

@@ -6,7 +6,7 @@ use super::Key;
 use crate::model::PortRange;
 use crate::ruleset::{Field, Set, Table, Value};
 
-/// Pairs of elements beyond which two sets are taken to have something in common without looking.
+/// Pairs of elements beyond which nobody looks what two sets have in common.
 const PAIRS: usize = 1_000_000;
 
 /// A set that is in both tables and not the same.
@@ -48,19 +48,49 @@ impl<'a> SetChange<'a> {
         self.replaced || !self.new.is_empty()
     }
 
-    /// What the keys that go and those that come have in common: parts of ranges.
-    pub(super) fn kept(&self) -> BTreeSet<Key> {
+    /// What the keys that go and those that come have in common: parts of ranges. None if there are too many to look.
+    pub(super) fn kept(&self) -> Option<BTreeSet<Key>> {
         if !self.from.interval {
-            return BTreeSet::new();
+            return Some(BTreeSet::new());
+        }
+        if self.from.key.len() == 1 {
+            return Some(in_both(&self.gone, &self.new));
+        }
+        if self.gone.len().saturating_mul(self.new.len()) > PAIRS {
+            return None;
         }
         let pairs = self
             .gone
             .iter()
             .flat_map(|gone| self.new.iter().map(move |new| (gone, new)));
-        pairs
-            .filter_map(|(gone, new)| intersection(gone, new))
-            .collect()
+        let kept = pairs.filter_map(|(gone, new)| intersection(gone, new));
+        Some(kept.collect())
     }
+}
+
+/// What two lists of ranges have in common, each in order and without overlaps.
+fn in_both(one: &BTreeSet<Key>, other: &BTreeSet<Key>) -> BTreeSet<Key> {
+    let (mut ones, mut others) = (one.iter().peekable(), other.iter().peekable());
+    let mut both = BTreeSet::new();
+    while let (Some(one), Some(other)) = (ones.peek(), others.peek()) {
+        both.extend(intersection(one, other));
+        // The one that ends first has met all that it can.
+        if last(one) <= last(other) {
+            ones.next();
+        } else {
+            others.next();
+        }
+    }
+    both
+}
+
+/// The last value of a key of one part.
+fn last(key: &Key) -> Option<Value> {
+    Some(match key.first()? {
+        Value::Addresses(range) => Value::Address(range.last()),
+        Value::Ports(range) => Value::Ports(PortRange::single(range.last())),
+        other => other.clone(),
+    })
 }
 
 /// The sets that are in both tables and differ, by name.
@@ -129,4 +159,44 @@ pub(super) fn other_family(fields: &[Field], other: &[Field]) -> bool {
     let is6 = |f: &Field| matches!(f, Field::Ipv6Source | Field::Ipv6Destination);
     (fields.iter().any(is4) && other.iter().any(is6))
         || (fields.iter().any(is6) && other.iter().any(is4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Cidr;
+
+    fn ranges(networks: &[&str]) -> BTreeSet<Key> {
+        let range = |text: &&str| Cidr::parse_strict(text).expect("a network").range();
+        let values = networks.iter().map(|text| Value::Addresses(range(text)));
+        values.map(|value| vec![value]).collect()
+    }
+
+    #[test]
+    fn what_lists_of_ranges_have_in_common_is_what_their_pairs_have() {
+        let lists = [
+            ranges(&[]),
+            ranges(&["0.0.0.0/0"]),
+            ranges(&["10.0.0.0/8", "192.168.0.0/16"]),
+            ranges(&[
+                "10.0.0.0/24",
+                "10.0.1.0/24",
+                "10.1.0.0/16",
+                "192.168.3.4/32",
+            ]),
+            ranges(&[
+                "10.0.0.128/25",
+                "10.0.1.0/25",
+                "11.0.0.0/8",
+                "255.255.255.255/32",
+            ]),
+        ];
+        for one in &lists {
+            for other in &lists {
+                let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+                let expected: BTreeSet<_> = pairs.filter_map(|(a, b)| intersection(a, b)).collect();
+                assert_eq!(in_both(one, other), expected, "{one:?} {other:?}");
+            }
+        }
+    }
 }

@@ -77,7 +77,7 @@ fn change_set(
     let (gone, new) = (&change.gone, &change.new);
     match role {
         Role::Peers | Role::Unused => {
-            let kept = change.kept();
+            let kept = change.kept()?;
             let less = |elements: &BTreeSet<_>| elements.difference(&kept).cloned().collect();
             let within = |elements: &BTreeSet<_>| kept.difference(elements).cloned().collect();
             steps.delete_elements(Step::Tighten, name, change.from, less(gone));

@@ -1,7 +1,9 @@
 //! What rules mean: who may look into a set, and which way a change of it goes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::class::Relation;
 use super::elements::{self, SetChange};
 use crate::ruleset::{Chain, Field, Match, Operand, Rule, Statement, Table, Verdict};
 
@@ -32,6 +34,8 @@ pub(super) struct Sides<'a> {
     pub(super) from: Side<'a>,
     pub(super) to: Side<'a>,
     pub(super) changes: BTreeMap<&'a str, SetChange<'a>>,
+    /// How classes change, of those that somebody asked for: many pods ask for the same.
+    pub(super) relations: RefCell<BTreeMap<String, Relation>>,
 }
 
 /// What rules lead to, themselves included.
@@ -170,6 +174,7 @@ impl<'a> Sides<'a> {
             from: Side::new(from),
             to: Side::new(to),
             changes: elements::changes(from, to),
+            relations: RefCell::default(),
         }
     }
 
