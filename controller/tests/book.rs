@@ -22,6 +22,7 @@ use std::sync::{Mutex, OnceLock};
 
 use book::page::{Example, Expects, Page};
 use book::run::{Failure, Stage};
+use policy_compiler::evaluate::Reason;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The page that lists every rule.
@@ -139,7 +140,25 @@ fn every_section_is_shown_by_an_example_or_names_the_test_that_shows_it() {
             examples += shown;
         }
     }
-    assert!(examples > 5, "only {examples} examples were found");
+    assert!(examples > 70, "only {examples} examples were found");
+}
+
+#[test]
+fn every_reason_is_shown() {
+    let tables: String = chapters()
+        .flat_map(|page| &page.examples)
+        .flat_map(|example| &example.outcomes)
+        .filter(|outcome| matches!(outcome.expects, Expects::Flows(_)))
+        .map(|outcome| outcome.text.clone() + "\n")
+        .collect();
+    let words: BTreeSet<_> = tables.split_whitespace().collect();
+    for reason in Reason::ALL {
+        assert!(
+            words.contains(reason.name()),
+            "{} is not shown",
+            reason.name()
+        );
+    }
 }
 
 #[test]
@@ -195,7 +214,7 @@ fn every_link_leads_somewhere() {
             page.name()
         );
     }
-    assert!(followed > 5, "only {followed} links were found");
+    assert!(followed > 100, "only {followed} links were found");
 }
 
 fn follow(page: &Page, target: &str) -> Result<(), String> {
