@@ -46,6 +46,7 @@ Examples:
   picket explain -f manifests/ shop/web 203.0.113.9 icmp
   picket explain -f manifests/ node/node-1 shop/db http/tcp -o json
   picket explain -f manifests/ --flows flows.jsonl
+  helm template shop chart/ -n shop | picket explain -n shop -f - web-0 db-0 5432/tcp
 
 A flows file has a line for each flow:
   {\"id\": 7, \"from\": \"pod/x/a\", \"to\": \"pod/y/b\", \"protocol\": \"TCP\", \"port\": 80}";
@@ -66,6 +67,9 @@ pub struct Input {
     /// A YAML or JSON file, a folder of them, or - for standard input
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// The namespace of objects that name none, as kubectl apply -n has it; default if absent
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
     #[arg(long)]
     pub lenient_cidr: bool,

@@ -62,7 +62,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Reads and validates; what was assumed goes to stderr.
 fn load(input: &Input) -> anyhow::Result<Cluster> {
-    let loaded = source::load(&input.paths, &mut io::stdin().lock())?;
+    let namespace = input.namespace.as_deref();
+    let loaded = source::load_into(namespace, &input.paths, &mut io::stdin().lock())?;
     let mut stderr = BufWriter::new(io::stderr().lock());
     for note in source::summary(&loaded.notes) {
         writeln!(stderr, "note: {note}")?;

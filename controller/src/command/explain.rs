@@ -15,7 +15,8 @@ pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
     ) {
         (Some(path), ..) => read_flows(path, &arguments.input)?,
         (None, Some(from), Some(to), Some(port)) => {
-            let end = |text: &str| End::parse_short(text).map_err(anyhow::Error::msg);
+            let namespace = arguments.input.namespace.as_deref().unwrap_or("default");
+            let end = |text: &str| End::parse_short(text, namespace).map_err(anyhow::Error::msg);
             let (protocol, port) = parse_port(port).map_err(anyhow::Error::msg)?;
             vec![Question {
                 id: None,

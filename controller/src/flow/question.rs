@@ -105,12 +105,12 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 impl End {
-    /// Reads an end as a person writes it: also `NAMESPACE/NAME`, `NAME` (of namespace default) and a plain
+    /// Reads an end as a person writes it: also `NAMESPACE/NAME`, `NAME` (in the given namespace) and a plain
     /// address.
     ///
     /// # Errors
     /// What would be right.
-    pub fn parse_short(text: &str) -> Result<Self, String> {
+    pub fn parse_short(text: &str, namespace: &str) -> Result<Self, String> {
         if let Ok(end) = text.parse() {
             return Ok(end);
         }
@@ -118,7 +118,7 @@ impl End {
             return Ok(End::Ip(address));
         }
         match text.split('/').collect::<Vec<_>>().as_slice() {
-            [name] if !name.is_empty() => Ok(End::Pod(NamespacedName::new("default", *name))),
+            [name] if !name.is_empty() => Ok(End::Pod(NamespacedName::new(namespace, *name))),
             [namespace, name]
                 if *namespace != "ip" && !namespace.is_empty() && !name.is_empty() =>
             {
@@ -251,7 +251,7 @@ mod tests {
         for (text, end) in [
             ("pod/x/a", "pod/x/a"),
             ("x/a", "pod/x/a"),
-            ("a", "pod/default/a"),
+            ("a", "pod/shop/a"),
             ("node/n", "node/n"),
             ("pod/node/n", "pod/node/n"),
             ("10.0.0.1", "ip/10.0.0.1"),
@@ -260,11 +260,11 @@ mod tests {
             ("ip/::ffff:10.1.0.1", "ip/10.1.0.1"),
             ("::ffff:10.1.0.1", "ip/10.1.0.1"),
         ] {
-            let read = End::parse_short(text).map(|end| end.to_string());
+            let read = End::parse_short(text, "shop").map(|end| end.to_string());
             assert_eq!(read.as_deref(), Ok(end), "{text}");
         }
         for bad in ["", "/", "x/", "ip/x", "a/b/c", "pod/a/b/c"] {
-            assert!(End::parse_short(bad).is_err(), "{bad}");
+            assert!(End::parse_short(bad, "shop").is_err(), "{bad}");
         }
         assert!(
             "x/a".parse::<End>().is_err(),

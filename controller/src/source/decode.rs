@@ -32,6 +32,8 @@ pub(super) struct Decoded {
 /// Collects what the documents hold.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
+    /// Where objects are that name no namespace; `default` if it is not said.
+    pub(super) namespace: Option<String>,
     /// Namespaces, nodes, pods, policies.
     pub(super) objects: Vec<Decoded>,
     /// What stands for pods.
@@ -264,7 +266,8 @@ impl Decoder {
         };
         let defaulted = kind.is_namespaced() && reference.namespace.is_none();
         if defaulted {
-            reference.namespace = Some("default".to_owned());
+            let namespace = self.namespace.as_deref().unwrap_or("default");
+            reference.namespace = Some(namespace.to_owned());
         } else if !kind.is_namespaced()
             && let Some(namespace) = reference.namespace.take()
         {
@@ -353,7 +356,8 @@ impl Decoder {
                 }
             }
         }
-        if defaulted && errors == self.problems.len() {
+        // Who has said where they are need not be told.
+        if defaulted && self.namespace.is_none() && errors == self.problems.len() {
             self.notes
                 .push(Note::DefaultNamespace { object: reference });
         }

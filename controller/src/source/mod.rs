@@ -64,8 +64,22 @@ pub struct Loaded {
 /// Everything that is wrong with the input, not only the first. No object that picket reads is an error too, unlike
 /// for [`load_bytes`].
 pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
+    load_into(None, paths, stdin)
+}
+
+/// The same, with the namespace of objects that name none, as `kubectl apply -n` has it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_into(
+    namespace: Option<&str>,
+    paths: &[PathBuf],
+    stdin: &mut dyn Read,
+) -> Result<Loaded, Errors> {
     let listing = read::files::list(paths);
     let mut source = Source::default();
+    source.decoder.namespace = namespace.map(str::to_owned);
     source.decoder.problems = listing.problems;
     source.decoder.notes = listing.notes;
     for input in listing.inputs {

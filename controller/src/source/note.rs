@@ -191,13 +191,54 @@ impl fmt::Display for Note {
 /// So many notes of one kind are shown.
 const SHOWN: usize = 10;
 
-/// Lines for the notes: of each kind the first few, and how many more there are.
+/// Lines for the notes: of each kind the first few, and how many more there are. What a chart has dozens of is one line.
 pub fn summary(notes: &[Note]) -> Vec<String> {
     let same = |a: &Note, b: &Note| std::mem::discriminant(a) == std::mem::discriminant(b);
     let kinds = notes.chunk_by(same);
     kinds
-        .flat_map(|kind| few(kind.iter().map(Note::to_string)))
+        .flat_map(|kind| match kind {
+            [Note::Skipped { .. }, _, ..] => vec![skipped(kind)],
+            [Note::DefaultNamespace { .. }, _, ..] => vec![in_default(kind)],
+            _ => few(kind.iter().map(Note::to_string)),
+        })
         .collect()
+}
+
+fn skipped(notes: &[Note]) -> String {
+    let mut objects = 0;
+    let mut kinds = Vec::new();
+    for note in notes {
+        if let Note::Skipped { kind, count } = note {
+            objects += count;
+            kinds.push(format!("{count} {}", OneLine(kind)));
+        }
+    }
+    format!(
+        "{objects} objects that are no policies are skipped: {}",
+        listed(&kinds)
+    )
+}
+
+fn in_default(notes: &[Note]) -> String {
+    let objects = notes.iter().filter_map(|note| match note {
+        Note::DefaultNamespace { object } => Some(object.to_string()),
+        _ => None,
+    });
+    let objects: Vec<_> = objects.collect();
+    format!(
+        "{} objects have no namespace, taken to be in `default` (-n names another): {}",
+        objects.len(),
+        listed(&objects)
+    )
+}
+
+/// The first few with commas between them, and how many more there are.
+fn listed(items: &[String]) -> String {
+    let shown = items.get(..SHOWN.min(items.len())).unwrap_or_default();
+    match items.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{}, and {more} more", shown.join(", ")),
+    }
 }
 
 /// The first few of notes of one kind, and how many more there are.
