@@ -263,6 +263,47 @@ fn a_chart_that_is_rendered_for_a_namespace_is_read_into_it() {
 }
 
 #[test]
+fn who_asks_by_the_name_of_a_workload_is_told_its_pods() {
+    let dump = std::fs::read_to_string(DUMP).unwrap();
+    let chart = std::fs::read_to_string(CHART).unwrap();
+    let refused = |input: &str, from: &str| {
+        let output = picket(&["explain", "-f", "-", from, "ip/203.0.113.9", "80"], input);
+        exits(&output, 2);
+        let error = text(&output.stderr).lines().last().unwrap();
+        error
+            .strip_prefix("error: cannot be asked: ")
+            .unwrap()
+            .to_owned()
+    };
+    for (input, from, error) in [
+        (
+            &chart,
+            "forum-web",
+            "there is no pod default/forum-web: is it default/forum-web-0?",
+        ),
+        (
+            &dump,
+            "forum/forum-web",
+            "there is no pod forum/forum-web: is it forum/forum-web-6c8f7d9b54-7xk2p or \
+             forum/forum-web-6c8f7d9b54-q9wzr?",
+        ),
+        (
+            &dump,
+            "forum-db-0",
+            "there is no pod default/forum-db-0: is it forum/forum-db-0?",
+        ),
+        (
+            &dump,
+            "forum-db",
+            "there is no pod default/forum-db: is it forum/forum-db-0?",
+        ),
+        (&dump, "forum/db", "there is no pod forum/db"),
+    ] {
+        assert_eq!(refused(input, from), error);
+    }
+}
+
+#[test]
 fn a_dump_of_a_cluster_is_explained_and_its_packets_obey() {
     let (_, notes) = answers(&["explain", "-f", DUMP], OF_THE_DUMP, "");
     assert_eq!(notes, "", "nothing has to be assumed");

@@ -56,10 +56,7 @@ fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, String> {
         End::Ip(address) => Ok(vec![*address]),
         End::Node(name) => node_addresses(cluster, name),
         End::Pod(id) => {
-            let pod = cluster
-                .pods
-                .get(id)
-                .ok_or(format!("there is no pod {id}"))?;
+            let pod = cluster.pods.get(id).ok_or_else(|| no_pod(cluster, id))?;
             if pod.phase.is_terminal() {
                 return Err(format!(
                     "pod {id} has ended ({:?}): it has no network",
@@ -79,6 +76,31 @@ fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, String> {
                 (true, None) => Err(format!("pod {id} has no address yet")),
             }
         }
+    }
+}
+
+/// With the pods that may be meant: those of a workload of that name, or of that name in other namespaces.
+fn no_pod(cluster: &Cluster, id: &NamespacedName) -> String {
+    const SHOWN: usize = 3;
+    let prefix = format!("{}-", id.name);
+    let of_workload = |other: &&NamespacedName| {
+        other.namespace == id.namespace && other.name.starts_with(&prefix)
+    };
+    let elsewhere = |other: &&NamespacedName| {
+        other.name == id.name || (id.namespace == "default" && other.name.starts_with(&prefix))
+    };
+    let mut meant: Vec<_> = cluster.pods.keys().filter(of_workload).collect();
+    if meant.is_empty() {
+        meant = cluster.pods.keys().filter(elsewhere).collect();
+    }
+    let meant: Vec<_> = meant
+        .into_iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect();
+    match meant.is_empty() {
+        true => format!("there is no pod {id}"),
+        false => format!("there is no pod {id}: is it {}?", meant.join(" or ")),
     }
 }
 
