@@ -6,7 +6,7 @@ use policy_compiler::api::Object;
 use policy_compiler::model::{Cluster, Owner};
 use policy_compiler::validate::{self, FieldError, Options};
 
-use crate::source::{Items, Loaded, ObjectRef, Sourced};
+use crate::source::{Items, Loaded, ObjectRef, Origin, Sourced};
 
 /// Everything that the API server would refuse, a line each: where, which object, which field, why.
 #[derive(Debug, thiserror::Error)]
@@ -23,23 +23,31 @@ impl fmt::Display for Invalid {
 /// # Errors
 /// Every field of every object that is wrong.
 pub fn build(loaded: &Loaded, options: Options) -> Result<Cluster, Invalid> {
-    let mut errors = Vec::new();
+    let (mut of_input, mut of_made_up) = (Vec::new(), Vec::new());
     let (mut namespaces, mut nodes, mut pods, mut policies) = (vec![], vec![], vec![], vec![]);
     for sourced in &loaded.objects {
+        let errors = match sourced.origin {
+            Origin::MadeUp => &mut of_made_up,
+            Origin::Read(_) | Origin::StandIn(_) => &mut of_input,
+        };
         match &sourced.object {
             Object::Namespace(object) => {
-                namespaces.extend(check(sourced, validate::namespace(object), &mut errors));
+                namespaces.extend(check(sourced, validate::namespace(object), errors));
             }
-            Object::Node(object) => {
-                nodes.extend(check(sourced, validate::node(object), &mut errors))
-            }
-            Object::Pod(object) => pods.extend(check(sourced, validate::pod(object), &mut errors)),
+            Object::Node(object) => nodes.extend(check(sourced, validate::node(object), errors)),
+            Object::Pod(object) => pods.extend(check(sourced, validate::pod(object), errors)),
             Object::NetworkPolicy(object) => {
                 let policy = validate::network_policy(object, options);
-                policies.extend(check(sourced, policy, &mut errors));
+                policies.extend(check(sourced, policy, errors));
             }
         }
     }
+    // Who names what cannot be made up is mostly refused for it already.
+    let errors = if of_input.is_empty() {
+        of_made_up
+    } else {
+        of_input
+    };
     if errors.is_empty() {
         Ok(Cluster::new(namespaces, nodes, pods, policies))
     } else {
