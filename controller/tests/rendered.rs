@@ -211,6 +211,29 @@ fn a_rendered_chart_is_explained_and_its_packets_obey() {
 }
 
 #[test]
+fn a_rendered_chart_and_a_dump_are_compiled() {
+    for (input, node, policies) in [
+        (
+            CHART,
+            "node-1",
+            ["default/forum-web", "default/forum-postgresql"],
+        ),
+        (DUMP, "kind-worker2", ["forum/db", "forum/default-deny"]),
+    ] {
+        let output = picket(&["compile", "-f", input, "--node", node], "");
+        exits(&output, 0);
+        let rules = text(&output.stdout);
+        assert!(rules.starts_with("table inet picket {"), "{rules}");
+        for policy in policies {
+            assert!(
+                rules.contains(policy),
+                "{policy} is not in the rules of {node}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_sample_of_a_rendered_chart_shows_every_policy() {
     let policies = sample(&["-f", CHART]);
     let names: Vec<_> = policies.keys().map(String::as_str).collect();
