@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
@@ -68,7 +69,7 @@ pub struct Input {
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// The namespace of objects that name none, as kubectl apply -n has it; default if absent
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub namespace: Option<String>,
     /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
     #[arg(long)]

@@ -283,6 +283,11 @@ fn a_chart_that_is_rendered_for_a_namespace_is_read_into_it() {
         "pod/community/forum-web-0 -> pod/community/forum-postgresql-0 TCP 5432 is allowed.";
     assert!(text(&allowed.stdout).starts_with(sentence));
     exits(&ask("default/forum-postgresql-0"), 2);
+
+    // As an unset variable of a script would have it.
+    let nowhere = picket(&["explain", "-n", "", "-f", CHART, "a", "b", "80"], "");
+    exits(&nowhere, 2);
+    assert!(text(&nowhere.stderr).contains("--namespace <NAME>"));
 }
 
 #[test]
