@@ -27,6 +27,8 @@ use policy_compiler::evaluate::Reason;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The page that lists every rule.
 const RULES: &str = "14-rules.md";
+/// The page that says where upstream's cases are explained.
+const UPSTREAM: &str = "15-upstream.md";
 /// The table of contents.
 const CONTENTS: &str = "README.md";
 
@@ -38,7 +40,7 @@ fn pages() -> &'static [Page] {
 
 /// The pages that explain rules.
 fn chapters() -> impl Iterator<Item = &'static Page> {
-    let others = [RULES, CONTENTS];
+    let others = [RULES, UPSTREAM, CONTENTS];
     pages()
         .iter()
         .filter(move |page| !others.contains(&page.name().as_str()))
@@ -176,6 +178,28 @@ fn the_list_of_rules_names_every_section() {
         })
         .collect();
     assert_eq!(listed, written);
+}
+
+#[test]
+fn every_case_of_upstream_is_explained_somewhere() {
+    let upstream = pages().iter().find(|page| page.name() == UPSTREAM).unwrap();
+    let folder = Path::new(ROOT).join("testdata/upstream");
+    let cases = fs::read_dir(folder).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name();
+        format!("../../testdata/upstream/{}", name.to_string_lossy())
+    });
+    let mut cases: Vec<_> = cases
+        .filter(|case| case.ends_with(".md") && !case.ends_with("README.md"))
+        .collect();
+    cases.sort();
+    // Each in a row with a section of the book.
+    let targets: Vec<_> = upstream.links.iter().map(|link| &link.target).collect();
+    let (listed, explained): (Vec<_>, Vec<_>) = targets
+        .chunks(2)
+        .map(|row| (row[0].clone(), row[1].contains('#')))
+        .unzip();
+    assert_eq!(listed, cases);
+    assert!(explained.into_iter().all(|explained| explained));
 }
 
 #[test]
