@@ -182,8 +182,8 @@ fn decide(
     let Owner::Pod(subject) = cluster.owner(subject) else {
         return Decision::because(Reason::NotAPod);
     };
-    let other_owner = cluster.owner(other);
-    if matches!(other_owner, Owner::Pod(pod) if pod.id == subject.id) {
+    let other = OtherEnd::at(cluster, other);
+    if matches!(other.owner, Owner::Pod(pod) if pod.id == subject.id) {
         return Decision::because(Reason::ToItself);
     }
     let policies: Vec<_> = cluster
@@ -193,14 +193,9 @@ fn decide(
     if policies.is_empty() {
         return Decision::because(Reason::NotIsolated);
     }
-    let exempt = direction == Direction::Ingress || node_egress == NodeEgress::Allow;
-    if exempt && matches!(other_owner, Owner::Node(node) if subject.node.as_deref() == Some(node)) {
+    if exempts_own_node(subject, &other, direction, node_egress) {
         return Decision::because(Reason::OwnNode);
     }
-    let end = OtherEnd {
-        address: other,
-        owner: other_owner,
-    };
     let ids = |policies: &[&NetworkPolicy]| policies.iter().map(|p| p.id.clone()).collect();
     let allowing: Vec<_> = policies
         .iter()
@@ -213,7 +208,7 @@ fn decide(
                     rule,
                     direction,
                     subject,
-                    &end,
+                    &other,
                     connection.transport,
                 )
             })
@@ -227,13 +222,43 @@ fn decide(
 }
 
 /// Whether the policy's `podSelector` selects the pod.
-fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
+pub(crate) fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
     policy.id.namespace == pod.id.namespace && policy.selector.matches(&pod.labels)
 }
 
-struct OtherEnd<'a> {
-    address: IpAddr,
-    owner: Owner<'a>,
+/// The end of a connection that is not the subject.
+pub(crate) struct OtherEnd<'a> {
+    pub(crate) address: IpAddr,
+    pub(crate) owner: Owner<'a>,
+}
+
+impl<'a> OtherEnd<'a> {
+    pub(crate) fn at(cluster: &'a Cluster, address: IpAddr) -> Self {
+        Self {
+            address,
+            owner: cluster.owner(address),
+        }
+    }
+
+    /// The pod on which a named port is resolved: a name is the destination's, whichever end the policy selects.
+    pub(crate) fn named_ports_of(&self, direction: Direction, subject: &'a Pod) -> Option<&'a Pod> {
+        match (direction, self.owner) {
+            (Direction::Ingress, _) => Some(subject),
+            (Direction::Egress, Owner::Pod(pod)) => Some(pod),
+            (Direction::Egress, _) => None,
+        }
+    }
+}
+
+/// Whether the other end is the subject's own node, and policies do not apply between the two.
+pub(crate) fn exempts_own_node(
+    subject: &Pod,
+    other: &OtherEnd<'_>,
+    direction: Direction,
+    node_egress: NodeEgress,
+) -> bool {
+    let exempt = direction == Direction::Ingress || node_egress == NodeEgress::Allow;
+    exempt && matches!(other.owner, Owner::Node(node) if subject.node.as_deref() == Some(node))
 }
 
 fn allows(
@@ -244,26 +269,25 @@ fn allows(
     other: &OtherEnd<'_>,
     transport: Transport,
 ) -> bool {
-    let peers = match &rule.peers {
-        Peers::Any => true,
-        Peers::Of(peers) => peers.iter().any(|peer| peer_matches(cluster, peer, other)),
-    };
-    // A name is the destination's, whichever end the policy selects.
-    let destination = match (direction, other.owner) {
-        (Direction::Ingress, _) => Some(subject),
-        (Direction::Egress, Owner::Pod(pod)) => Some(pod),
-        (Direction::Egress, _) => None,
-    };
+    let destination = other.named_ports_of(direction, subject);
     let ports = match &rule.ports {
         Ports::Any => true,
         Ports::Of(ports) => ports
             .iter()
             .any(|port| port_matches(port, destination, transport)),
     };
-    peers && ports
+    peers_match(cluster, rule, other) && ports
 }
 
-fn peer_matches(cluster: &Cluster, peer: &Peer, other: &OtherEnd<'_>) -> bool {
+/// Whether one of the rule's peers is the other end.
+pub(crate) fn peers_match(cluster: &Cluster, rule: &Rule, other: &OtherEnd<'_>) -> bool {
+    match &rule.peers {
+        Peers::Any => true,
+        Peers::Of(peers) => peers.iter().any(|peer| peer_matches(cluster, peer, other)),
+    }
+}
+
+pub(crate) fn peer_matches(cluster: &Cluster, peer: &Peer, other: &OtherEnd<'_>) -> bool {
     match (peer, other.owner) {
         (Peer::Block(block), _) => block.contains(other.address),
         (Peer::Pods { namespaces, pods }, Owner::Pod(pod)) => {

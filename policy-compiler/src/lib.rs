@@ -8,6 +8,7 @@ pub mod ir;
 pub mod lower;
 pub mod model;
 pub mod name;
+pub mod reach;
 pub mod render;
 pub mod ruleset;
 pub mod validate;

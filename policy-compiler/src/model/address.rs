@@ -37,7 +37,7 @@ impl Family {
     }
 
     /// The address with the given value in network order.
-    fn address(self, bits: u128) -> IpAddr {
+    pub(crate) fn address(self, bits: u128) -> IpAddr {
         match self {
             // A value of this family always fits: it was made by `bits_of`.
             Family::Ipv4 => Ipv4Addr::from_bits(bits as u32).into(),
@@ -45,7 +45,8 @@ impl Family {
         }
     }
 
-    fn last(self) -> u128 {
+    /// The value of the last address.
+    pub(crate) fn last(self) -> u128 {
         match self {
             Family::Ipv4 => u128::from(u32::MAX),
             Family::Ipv6 => u128::MAX,
@@ -62,7 +63,8 @@ impl fmt::Display for Family {
     }
 }
 
-fn bits_of(address: IpAddr) -> u128 {
+/// The value of an address in network order.
+pub(crate) fn bits_of(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),

@@ -11,6 +11,7 @@ mod policy;
 mod port;
 mod selector;
 
+pub(crate) use address::bits_of;
 pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family};
 pub use cluster::{Cluster, Owner};
 pub use interface::{InterfaceName, InterfaceNameError};
