@@ -14,6 +14,7 @@ use policy_compiler::validate::Options;
 
 use crate::cli::{Cli, Command, Input};
 use crate::flow::{Question, read_lines};
+use crate::source::Loaded;
 use crate::{cluster, source};
 
 /// How a command ended, when it could do its work.
@@ -62,6 +63,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Reads and validates; what was assumed goes to stderr.
 fn load(input: &Input) -> anyhow::Result<Cluster> {
+    Ok(load_with_source(input)?.1)
+}
+
+/// The same, with what was read.
+fn load_with_source(input: &Input) -> anyhow::Result<(Loaded, Cluster)> {
     let namespace = input.namespace.as_deref();
     let loaded = source::load_into(namespace, &input.paths, &mut io::stdin().lock())?;
     let mut stderr = BufWriter::new(io::stderr().lock());
@@ -78,7 +84,7 @@ fn load(input: &Input) -> anyhow::Result<Cluster> {
         }
     }
     stderr.flush()?;
-    Ok(cluster?)
+    Ok((loaded, cluster?))
 }
 
 /// Reads a flows file.

@@ -699,3 +699,56 @@ fn notes_without_number_are_summarised() {
         Some("... and 39990 more like these")
     );
 }
+
+#[test]
+fn a_pod_belongs_to_the_workload_at_the_top_of_its_owners() {
+    let pod = |name: &str, kind: &str, owner: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, ownerReferences: \
+             [{{apiVersion: v1, kind: {kind}, name: {owner}, uid: u}}]}}}}\n"
+        )
+    };
+    let set = |name: &str, owner: &str| {
+        format!(
+            "---\n{{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: {name}, namespace: shop, \
+             ownerReferences: [{owner}]}}, spec: {{selector: {{}}, template: {{}}}}}}\n"
+        )
+    };
+    let owned_by = |kind: &str, name: &str| {
+        format!("{{apiVersion: apps/v1, kind: {kind}, name: {name}, uid: u}}")
+    };
+    let text = [
+        pod("a", "ReplicaSet", "web-6c8f7d9b54"),
+        pod("b", "ReplicaSet", "given-6c8f7d9b54"),
+        set("given-6c8f7d9b54", &owned_by("Rollout", "canary")),
+        // Of this name is no Deployment, the input knows.
+        pod("c", "ReplicaSet", "alone-6c8f7d9b54"),
+        set("alone-6c8f7d9b54", ""),
+        pod("d", "Job", "nightly-29627712"),
+        pod("e", "StatefulSet", "db"),
+        pod("static", "Node", "node-1"),
+        pod("round", "ReplicaSet", "x"),
+        set("x", &owned_by("ReplicaSet", "z")),
+        set("z", &owned_by("ReplicaSet", "x")),
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: bare, namespace: shop}}\n".to_owned(),
+        "---\n{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: log, namespace: shop}, \
+         spec: {selector: {}, template: {}}}\n"
+            .to_owned(),
+    ];
+    let loaded = loaded(&text.concat());
+    let workloads: Vec<String> = loaded
+        .workloads
+        .iter()
+        .map(|(pod, workload)| format!("{}: {workload}", pod.name))
+        .collect();
+    let expected = [
+        "a: Deployment shop/web",
+        "b: Rollout shop/canary",
+        "c: ReplicaSet shop/alone-6c8f7d9b54",
+        "d: CronJob shop/nightly",
+        "e: StatefulSet shop/db",
+        "log-node-1: DaemonSet shop/log",
+        "round: ReplicaSet shop/x",
+    ];
+    assert_eq!(workloads, expected);
+}

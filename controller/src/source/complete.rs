@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::api::{Namespace, NetworkPolicy, Node, Object, ObjectMeta, Pod};
 
+use super::belong::Ownership;
 use super::decode::{Decoded, metadata_mut};
 use super::error::{Cause, Problem};
 use super::network;
@@ -35,7 +36,9 @@ pub(super) fn complete(
         )
         .collect();
     let nodes = node_names(&objects, &workloads);
+    let ownership = Ownership::of(&workloads);
     let stand_ins = stand_ins(workloads, &objects, &nodes);
+    let workloads = ownership.workloads(&objects, &stand_ins);
     note_stand_ins(&stand_ins, &mut notes);
 
     let mut cluster = Cluster::default();
@@ -55,6 +58,7 @@ pub(super) fn complete(
     Ok(Loaded {
         objects: cluster.into_objects(),
         notes,
+        workloads,
     })
 }
 

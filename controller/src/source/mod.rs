@@ -14,6 +14,7 @@
 //! `policy_compiler::validate` to say.
 
 mod address;
+mod belong;
 mod complete;
 mod decode;
 mod error;
@@ -27,11 +28,13 @@ mod strict;
 mod untyped;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_compiler::api::Object;
+use policy_compiler::model::NamespacedName;
 
 pub use error::{Cause, Errors, Problem};
 pub use note::{Note, few, summary};
@@ -55,6 +58,9 @@ pub struct Loaded {
     pub objects: Vec<Sourced>,
     /// What was assumed, sorted.
     pub notes: Vec<Note>,
+    /// The workload of each pod that belongs to one, by `ownerReferences` or because the pod stands for it: a
+    /// Deployment rather than its ReplicaSet.
+    pub workloads: BTreeMap<NamespacedName, ObjectRef>,
 }
 
 /// Reads PATH arguments: files, folders and `-` for `stdin`.

@@ -268,7 +268,8 @@ fn stand_in(workload: &Workload, pod_name: String, node: Option<&String>) -> Sta
     }
 }
 
-fn in_namespace(namespace: &Option<String>, kind: &str, name: &str) -> ObjectRef {
+/// The name of an owner, which is of the same namespace.
+pub(super) fn in_namespace(namespace: &Option<String>, kind: &str, name: &str) -> ObjectRef {
     ObjectRef {
         kind: kind.to_owned(),
         namespace: namespace.clone(),
@@ -308,7 +309,7 @@ fn owned(workloads: &[Workload], objects: &[Decoded]) -> BTreeSet<ObjectRef> {
 }
 
 /// The Deployment or CronJob that made a ReplicaSet or Job which is not in the input.
-fn guess(owner: &Owner) -> Option<(&'static str, &str)> {
+pub(super) fn guess(owner: &Owner) -> Option<(&'static str, &str)> {
     let (name, suffix) = owner.name.rsplit_once('-')?;
     match owner.kind.as_str() {
         // The alphabet of k8s.io/apimachinery/pkg/util/rand, in which hashes are written.

@@ -73,7 +73,7 @@ impl Objects {
     pub(crate) fn cluster(&self) -> Result<Cluster, String> {
         let loaded = Loaded {
             objects: self.0.values().cloned().collect(),
-            notes: Vec::new(),
+            ..Loaded::default()
         };
         cluster::build(&loaded, Options::default()).map_err(|errors| errors.to_string())
     }
