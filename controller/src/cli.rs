@@ -1,11 +1,14 @@
 //! The command line.
 
+mod lint;
+
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
+pub use self::lint::{FailOn, Lint, LintOutput};
 use crate::flow::FamilyName;
 
 /// Kubernetes NetworkPolicy on plain nftables.
@@ -18,7 +21,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed); 2 bad usage, bad input, or a flow that
+Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, lint); 2 bad usage, bad input, or a flow that
 cannot be asked.";
 
 /// The commands.
@@ -30,6 +33,9 @@ pub enum Command {
     /// Say whether a flow is allowed, and why
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Find useless and surprising policies
+    #[command(after_help = lint::EXAMPLES)]
+    Lint(Lint),
     /// Prove the verdicts with real packets through the real rules, without a cluster
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),

@@ -2,6 +2,7 @@
 
 mod compile;
 mod explain;
+mod lint;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Compile(arguments) => compile::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Lint(arguments) => lint::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

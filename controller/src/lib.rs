@@ -3,6 +3,7 @@
 //! ```text
 //! PATH.. -> source -> cluster -+-> command::compile   what a node is told
 //!                              +-> command::explain   flow -> evaluate
+//!                              +-> command::lint      lint -> findings
 //!                              +-> command::verify    verify -> testbed
 //! ```
 
@@ -10,5 +11,6 @@ pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod flow;
+pub mod lint;
 pub mod source;
 pub mod verify;

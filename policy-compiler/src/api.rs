@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Any object that picket reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,8 +54,20 @@ pub struct ObjectMeta {
     pub namespace: Option<String>,
     /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations, cut to picket's own (`picket.io/`): those of others can be large.
+    #[serde(deserialize_with = "own_annotations")]
+    pub annotations: BTreeMap<String, String>,
     /// When deletion was asked for (RFC 3339); such an object is terminating.
     pub deletion_timestamp: Option<String>,
+}
+
+fn own_annotations<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let all = Option::<BTreeMap<String, String>>::deserialize(deserializer)?;
+    let mut own = all.unwrap_or_default();
+    own.retain(|key, _| key.starts_with("picket.io/"));
+    Ok(own)
 }
 
 /// core/v1 Namespace.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod compile;
+pub mod cover;
 pub mod delta;
 pub mod evaluate;
 pub mod ir;

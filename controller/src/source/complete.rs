@@ -59,6 +59,7 @@ pub(super) fn complete(
         objects: cluster.into_objects(),
         notes,
         workloads,
+        ..Loaded::default()
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1 as networking;
@@ -44,6 +45,8 @@ pub(super) struct Decoder {
     pub(super) omitted: usize,
     /// What was assumed.
     pub(super) notes: Vec<Note>,
+    /// The cluster addresses of Services, which are skipped otherwise.
+    pub(super) service_addresses: BTreeSet<IpAddr>,
     skipped: BTreeMap<String, usize>,
     not_evaluated: BTreeMap<String, usize>,
     unknown_status: BTreeSet<String>,
@@ -262,6 +265,10 @@ impl Decoder {
                 return self.fail(&place, &reference, "", Cause::ClusterNetworkPolicy);
             }
             Class::NotEvaluated(kind) => return *self.not_evaluated.entry(kind).or_default() += 1,
+            Class::Skipped(kind) if version == "v1" && kind == "Service" => {
+                self.service_addresses.extend(cluster_ips(&map));
+                return *self.skipped.entry(kind).or_default() += 1;
+            }
             Class::Skipped(kind) => return *self.skipped.entry(kind).or_default() += 1,
         };
         let defaulted = kind.is_namespaced() && reference.namespace.is_none();
@@ -412,6 +419,16 @@ impl Decoder {
             Err(_) => {}
         }
     }
+}
+
+/// The cluster addresses of a Service; what is none (`None`, or absent before the API server gives one) is left out.
+fn cluster_ips(service: &Map<String, Value>) -> Vec<IpAddr> {
+    let Some(spec) = service.get("spec") else {
+        return Vec::new();
+    };
+    let all = spec.get("clusterIPs").and_then(Value::as_array);
+    let all = all.into_iter().flatten().chain(spec.get("clusterIP"));
+    all.filter_map(|text| text.as_str()?.parse().ok()).collect()
 }
 
 /// The metadata, to be completed.

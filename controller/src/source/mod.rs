@@ -28,8 +28,9 @@ mod strict;
 mod untyped;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +62,8 @@ pub struct Loaded {
     /// The workload of each pod that belongs to one, by `ownerReferences` or because the pod stands for it: a
     /// Deployment rather than its ReplicaSet.
     pub workloads: BTreeMap<NamespacedName, ObjectRef>,
+    /// The cluster addresses of Services. Packets are judged behind them, so that nothing but `lint` asks.
+    pub service_addresses: BTreeSet<IpAddr>,
 }
 
 /// Reads PATH arguments: files, folders and `-` for `stdin`.
@@ -163,10 +166,14 @@ impl Source {
             mut problems,
             omitted,
             notes,
+            service_addresses,
             ..
         } = self.decoder;
         match complete::complete(objects, workloads, notes) {
-            Ok(loaded) if problems.is_empty() => return Ok(loaded),
+            Ok(mut loaded) if problems.is_empty() => {
+                loaded.service_addresses = service_addresses;
+                return Ok(loaded);
+            }
             Ok(_) => {}
             Err(more) => problems.extend(more),
         }

@@ -250,6 +250,7 @@ pub(crate) fn connections() -> Vec<Connection> {
 }
 
 /// The rules of every node.
+#[allow(dead_code, reason = "not every test compiles")]
 pub(crate) fn compile_all(
     cluster: &Cluster,
 ) -> BTreeMap<&'static str, policy_compiler::ir::NodeIr> {
