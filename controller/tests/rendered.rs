@@ -374,3 +374,44 @@ fn the_sample_of_a_dump_shows_every_policy() {
         );
     }
 }
+
+/// Code, severity, policy and field of each finding.
+fn findings(file: &str, code: i32) -> Vec<[String; 4]> {
+    let output = picket(&["lint", "-f", file, "-o", "json"], "");
+    exits(&output, code);
+    let lines = text(&output.stdout).lines();
+    let parsed = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    parsed
+        .map(|finding| {
+            let name = &finding["object"]["name"];
+            [
+                &finding["code"],
+                &finding["severity"],
+                name,
+                &finding["field"],
+            ]
+            .map(word)
+        })
+        .collect()
+}
+
+#[test]
+fn a_rendered_chart_is_linted_without_a_false_alarm() {
+    let expected = [
+        // The chart's policy is for read replicas too, which this release does not have.
+        [
+            "P003",
+            "warning",
+            "forum-postgresql",
+            "spec.egress[1].to[0]",
+        ],
+        // What other releases deploy is not in the input.
+        ["P003", "hint", "forum-web", "spec.egress[0].to[0]"],
+        ["P003", "hint", "forum-web", "spec.ingress[0].from[0]"],
+        ["P003", "hint", "forum-web", "spec.ingress[1].from[0]"],
+        ["P003", "hint", "forum-worker", "spec.egress[0].to[0]"],
+    ];
+    assert_eq!(findings(CHART, 1), expected);
+    assert_eq!(findings(DUMP, 0), Vec::<[String; 4]>::new());
+}

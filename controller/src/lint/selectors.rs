@@ -1,7 +1,9 @@
 //! Selectors that find nobody.
 
 use policy_compiler::cover::selects;
-use policy_compiler::model::{Direction, NamespaceScope, NetworkPolicy, Peer, Peers};
+use policy_compiler::model::{
+    Direction, NAMESPACE_NAME_LABEL, NamespaceScope, NetworkPolicy, Peer, Peers, Requirement,
+};
 
 use super::code::{Code, Severity};
 use super::facts::{Facts, fields};
@@ -102,6 +104,8 @@ fn peer_of(
             Severity::Hint,
             "; those namespaces have no pods in the input",
         )
+    } else if !is_complete(facts, namespaces) {
+        (Severity::Hint, "; a namespace that is not in the input may")
     } else {
         (Severity::Warning, "")
     };
@@ -113,6 +117,19 @@ fn peer_of(
         field,
         message,
     ))
+}
+
+/// Whether the input holds every namespace that can be meant: those that are given by name, or a whole cluster's.
+fn is_complete(facts: &Facts<'_>, namespaces: &NamespaceScope) -> bool {
+    let NamespaceScope::Matching(selector) = namespaces else {
+        return true;
+    };
+    let given = &facts.cluster.namespaces;
+    let by_name = selector.requirements().any(|requirement| {
+        matches!(requirement, Requirement::In(key, names)
+            if key == NAMESPACE_NAME_LABEL && names.iter().all(|name| given.contains_key(name)))
+    });
+    by_name || given.contains_key("kube-system")
 }
 
 fn more(count: usize) -> String {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::api::{Namespace, NetworkPolicy, Node, Object, ObjectMeta, Pod};
+use policy_compiler::model::NAMESPACE_NAME_LABEL;
 
 use super::belong::Ownership;
 use super::decode::{Decoded, metadata_mut};
@@ -13,9 +14,6 @@ use super::note::Note;
 use super::origin::{ObjectRef, Origin};
 use super::workload::{StandIn, Workload, stand_ins};
 use super::{Loaded, Sourced};
-
-/// The label that the API server puts on every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The node of a cluster of which the input names none.
 const ONLY_NODE: &str = "node-1";
@@ -171,14 +169,14 @@ impl Cluster {
         let mut problems = Vec::new();
         for (name, (origin, namespace)) in &mut self.namespaces {
             let labels = namespace.metadata.labels.get_or_insert_default();
-            match (labels.get(NAME_LABEL), &*origin) {
+            match (labels.get(NAMESPACE_NAME_LABEL), &*origin) {
                 (Some(given), Origin::Read(place)) if given != name => {
                     let object = reference("Namespace", None, name);
-                    let field = Some(format!("metadata.labels[{NAME_LABEL}]"));
+                    let field = Some(format!("metadata.labels[{NAMESPACE_NAME_LABEL}]"));
                     let cause = Cause::NamespaceLabel(given.clone());
                     problems.push(Problem::of_object(place, &object, field, cause));
                 }
-                _ => drop(labels.insert(NAME_LABEL.to_owned(), name.clone())),
+                _ => drop(labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.clone())),
             }
         }
         problems

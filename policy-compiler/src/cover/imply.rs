@@ -4,12 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    LabelSelector, NamespaceScope, Peer, PolicyPort, PortMatch, PortRange, PortRanges, Ports,
-    Requirement,
+    LabelSelector, NAMESPACE_NAME_LABEL, NamespaceScope, Peer, PolicyPort, PortMatch, PortRange,
+    PortRanges, Ports, Requirement,
 };
-
-/// The label that the API server puts on every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Whether all that `narrow` selects, `wide` selects too.
 pub fn selector_implies(narrow: &LabelSelector, wide: &LabelSelector) -> bool {
@@ -77,7 +74,7 @@ pub fn peer_implies(narrow: &Peer, wide: &Peer) -> bool {
 fn scope_implies(narrow: &NamespaceScope, wide: &NamespaceScope) -> bool {
     let by_name = |name: &String| {
         LabelSelector::new([Requirement::In(
-            NAME_LABEL.to_owned(),
+            NAMESPACE_NAME_LABEL.to_owned(),
             BTreeSet::from([name.clone()]),
         )])
     };

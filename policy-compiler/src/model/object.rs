@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use super::{Cidr, Family, Labels, NamespacedName, PortName, Protocol};
 
+/// The label that the API server puts on every namespace, with the namespace's name.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// A namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {

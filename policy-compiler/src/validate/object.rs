@@ -7,11 +7,9 @@ use super::field::{Errors, Path};
 use super::{FieldError, text};
 use crate::api;
 use crate::model::{
-    Cidr, ContainerPort, Family, Labels, Namespace, NamespacedName, Node, Phase, Pod, Protocol,
+    Cidr, ContainerPort, Family, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespacedName, Node,
+    Phase, Pod, Protocol,
 };
-
-/// The label that the API server sets on every namespace, to its name.
-const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The namespace, with its `kubernetes.io/metadata.name` label.
 ///
