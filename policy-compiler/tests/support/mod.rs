@@ -1,13 +1,17 @@
 //! Small random clusters in which everything can meet everything: few names, few addresses, few ports.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy_compiler::evaluate::{Connection, Transport};
 use policy_compiler::model::*;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+use parts::{labels, protocol, selector};
 
 pub(crate) const NODES: [&str; 2] = ["n1", "n2"];
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
@@ -20,37 +24,6 @@ fn v4(host: u8) -> IpAddr {
 
 fn v6(host: u8) -> IpAddr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into()
-}
-
-fn labels() -> impl Strategy<Value = Labels> {
-    btree_map(
-        prop_oneof![Just("a".to_owned()), Just("b".to_owned())],
-        prop_oneof![
-            Just("1".to_owned()),
-            Just("2".to_owned()),
-            Just(String::new())
-        ],
-        0..=2,
-    )
-}
-
-fn selector() -> impl Strategy<Value = LabelSelector> {
-    let key = prop_oneof![Just("a".to_owned()), Just("b".to_owned())];
-    let values = proptest::collection::btree_set(
-        prop_oneof![
-            Just("1".to_owned()),
-            Just("2".to_owned()),
-            Just(String::new())
-        ],
-        1..=2,
-    );
-    let requirement = (0..4, key, values).prop_map(|(operator, key, values)| match operator {
-        0 => Requirement::In(key, values),
-        1 => Requirement::NotIn(key, values),
-        2 => Requirement::Exists(key),
-        _ => Requirement::DoesNotExist(key),
-    });
-    vec(requirement, 0..=2).prop_map(LabelSelector::new)
 }
 
 fn cidr(v6_family: bool, host: u8, length: u8) -> Cidr {
@@ -85,10 +58,6 @@ fn peer(namespace: String) -> impl Strategy<Value = Peer> {
         2 => (scope, selector()).prop_map(|(namespaces, pods)| Peer::Pods { namespaces, pods }),
         1 => block().prop_map(Peer::Block),
     ]
-}
-
-fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![3 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
 }
 
 fn policy_port() -> impl Strategy<Value = PolicyPort> {

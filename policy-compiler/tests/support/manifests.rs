@@ -1,0 +1,137 @@
+//! A cluster as manifests, a JSON object a line between `---`: what a golden case starts from.
+
+use policy_compiler::model::*;
+use serde_json::{Value, json};
+
+/// The manifests of everything in the cluster.
+pub(crate) fn manifests(cluster: &Cluster) -> String {
+    let namespaces = cluster.namespaces.values().map(|namespace| {
+        json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": namespace.name, "labels": namespace.labels},
+        })
+    });
+    let nodes = cluster.nodes.values().map(|node| {
+        let address = |address| json!({"type": "InternalIP", "address": address});
+        let addresses: Vec<_> = node.addresses.iter().map(address).collect();
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": node.name}, "status": {"addresses": addresses},
+        })
+    });
+    let objects = namespaces
+        .chain(nodes)
+        .chain(cluster.pods.values().map(pod))
+        .chain(cluster.policies.values().map(policy));
+    let lines: Vec<_> = objects.map(|object| object.to_string()).collect();
+    lines.join("\n---\n") + "\n"
+}
+
+fn pod(pod: &Pod) -> Value {
+    // A container each, since only so a name may be there twice.
+    let containers = pod.ports.iter().zip(0..).map(|(port, index)| {
+        let mut entry = json!({"containerPort": port.port, "protocol": port.protocol});
+        if let Some(name) = &port.name {
+            entry["name"] = name.as_str().into();
+        }
+        json!({"name": format!("c{index}"), "image": "registry.example/app:1", "ports": [entry]})
+    });
+    let mut containers: Vec<_> = containers.collect();
+    if containers.is_empty() {
+        containers.push(json!({"name": "c", "image": "registry.example/app:1"}));
+    }
+    let ips: Vec<_> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let mut metadata = json!({
+        "namespace": pod.id.namespace, "name": pod.id.name, "labels": pod.labels,
+    });
+    if pod.terminating {
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {"nodeName": pod.node, "hostNetwork": pod.host_network, "containers": containers},
+        "status": {"phase": format!("{:?}", pod.phase), "podIPs": ips},
+    })
+}
+
+fn policy(policy: &NetworkPolicy) -> Value {
+    let mut spec = json!({"podSelector": selector(&policy.selector)});
+    let mut types = Vec::new();
+    for (kind, field, peers, rules) in [
+        ("Ingress", "ingress", "from", &policy.ingress),
+        ("Egress", "egress", "to", &policy.egress),
+    ] {
+        if let Some(rules) = rules {
+            types.push(kind);
+            spec[field] = rules.iter().map(|given| rule(given, peers)).collect();
+        }
+    }
+    // Without any, the API server sets Ingress; such a policy has nothing to say.
+    spec["policyTypes"] = if types.is_empty() {
+        vec!["Egress"].into()
+    } else {
+        types.into()
+    };
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": policy.id.namespace, "name": policy.id.name}, "spec": spec,
+    })
+}
+
+fn rule(rule: &Rule, field: &str) -> Value {
+    let mut value = json!({});
+    if let Peers::Of(peers) = &rule.peers {
+        value[field] = peers.iter().map(peer).collect();
+    }
+    if let Ports::Of(ports) = &rule.ports {
+        value["ports"] = ports.iter().map(port).collect();
+    }
+    value
+}
+
+fn peer(peer: &Peer) -> Value {
+    match peer {
+        Peer::Block(block) => {
+            let except: Vec<_> = block.except().iter().map(ToString::to_string).collect();
+            json!({"ipBlock": {"cidr": block.cidr(), "except": except}})
+        }
+        Peer::Pods { namespaces, pods } => {
+            let mut value = json!({"podSelector": selector(pods)});
+            if let NamespaceScope::Matching(namespaces) = namespaces {
+                value["namespaceSelector"] = selector(namespaces);
+            }
+            value
+        }
+    }
+}
+
+fn port(port: &PolicyPort) -> Value {
+    let mut value = json!({"protocol": port.protocol});
+    match &port.port {
+        PortMatch::All => {}
+        PortMatch::Named(name) => value["port"] = name.as_str().into(),
+        PortMatch::Range(range) => {
+            value["port"] = range.first().into();
+            if range.first() != range.last() {
+                value["endPort"] = range.last().into();
+            }
+        }
+    }
+    value
+}
+
+fn selector(selector: &LabelSelector) -> Value {
+    let requirement = |requirement: &Requirement| match requirement {
+        Requirement::In(key, values) => json!({"key": key, "operator": "In", "values": values}),
+        Requirement::NotIn(key, values) => {
+            json!({"key": key, "operator": "NotIn", "values": values})
+        }
+        Requirement::Exists(key) => json!({"key": key, "operator": "Exists"}),
+        Requirement::DoesNotExist(key) => json!({"key": key, "operator": "DoesNotExist"}),
+    };
+    let requirements: Vec<_> = selector.requirements().map(requirement).collect();
+    match requirements.is_empty() {
+        true => json!({}),
+        false => json!({"matchExpressions": requirements}),
+    }
+}
