@@ -9,14 +9,14 @@ use policy_compiler::ir::NodeIr;
 use policy_compiler::lower::{Merging, lower};
 use policy_compiler::model::{Cluster, Direction, Owner, Protocol};
 use policy_compiler::render;
-use policy_compiler::ruleset::Ruleset;
+use policy_compiler::ruleset::{Hook, Ruleset, TableFamily};
 use proptest::prelude::*;
 
 use super::guards::Guards;
 use super::interactions::{self, NODES};
-use super::network::{Attached, End, Leg, Setting, legs};
-use super::walk::Walk;
+use super::network::{Attached, End, Leg, Setting, UPLINK, legs};
 use super::walk::packet::{ACK, Content, Header, Packet, RST, SYN, State};
+use super::walk::{Stop, Walk};
 
 /// Connections of a cluster that are tried.
 const CONNECTIONS: usize = 500;
@@ -158,7 +158,34 @@ impl Asked<'_> {
             return Err(self.differs("the nodes' rules", judged, &format!("{evaluation:?}")));
         }
         self.expect(&self.first(SYN), verdict, "the ruleset", counts)?;
+        self.sent_here(counts)?;
         Ok(verdict)
+    }
+
+    /// What the node sends for others, as with kube-proxy's IPVS, is judged as what it forwards.
+    fn sent_here(&self, counts: &mut Counts) -> Result<(), String> {
+        let forwarded = |leg: &&Leg<'_>| leg.from != End::Host && leg.to != End::Host;
+        for leg in self.legs.iter().filter(forwarded) {
+            let node = &self.nodes[leg.node];
+            let expected = node.ir.judge(self.connection);
+            let stop = Stop {
+                family: TableFamily::Inet,
+                hook: Hook::Output,
+                input: None,
+                output: Some(UPLINK.to_owned()),
+            };
+            counts.packets += 1;
+            let passes = node.walk.passes(&self.first(SYN), &[stop]);
+            if passes != (expected == Verdict::Allow) {
+                let walked = if passes {
+                    Verdict::Allow
+                } else {
+                    Verdict::Deny
+                };
+                return Err(self.differs("sent by the node", walked, &format!("{leg:?}")));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the node's rules have a say: not in what it sends itself, and only by option in what it receives.
