@@ -354,6 +354,11 @@ fn pods_nodes_and_namespaces_are_checked() {
     let ports = |ports: Value| json!({ "containers": [{ "name": "c", "ports": ports }] });
     for (spec, status, error) in [
         (
+            json!({"nodeName": "node-"}),
+            json!({}),
+            "spec.nodeName: Invalid value",
+        ),
+        (
             json!({}),
             json!({"phase": "running"}),
             "status.phase: Unsupported value",

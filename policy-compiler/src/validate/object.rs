@@ -100,10 +100,17 @@ pub fn pod(pod: &api::Pod) -> Result<Pod, Vec<FieldError>> {
         }
     };
     let node = spec.and_then(|spec| spec.node_name.clone());
+    let node = node.filter(|node| !node.is_empty());
+    if let Some(node) = &node {
+        let path = Path::Root("spec");
+        for detail in text::dns_subdomain(node) {
+            errors.invalid(&path.field("nodeName"), node, detail);
+        }
+    }
     let pod = Pod {
         id: NamespacedName::new(namespace, name),
         labels,
-        node: node.filter(|node| !node.is_empty()),
+        node,
         host_network: spec.and_then(|spec| spec.host_network) == Some(true),
         phase,
         terminating: pod.metadata.deletion_timestamp.is_some(),

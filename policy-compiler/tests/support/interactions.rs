@@ -83,11 +83,11 @@ fn policy_port() -> impl Strategy<Value = PolicyPort> {
 fn rule(namespace: &'static str) -> impl Strategy<Value = Rule> {
     let peers = prop_oneof![
         1 => Just(Peers::Any),
-        3 => vec(peer(namespace), 1..=3).prop_map(Peers::Of),
+        4 => vec(peer(namespace), 1..=3).prop_map(Peers::Of),
     ];
     let ports = prop_oneof![
         1 => Just(Ports::Any),
-        2 => vec(policy_port(), 1..=3).prop_map(Ports::Of),
+        3 => vec(policy_port(), 1..=4).prop_map(Ports::Of),
     ];
     (peers, ports).prop_map(|(peers, ports)| Rule { peers, ports })
 }
@@ -96,7 +96,7 @@ fn rule(namespace: &'static str) -> impl Strategy<Value = Rule> {
 fn rules(namespace: &'static str) -> impl Strategy<Value = Option<Vec<Rule>>> {
     prop_oneof![
         2 => Just(None),
-        6 => vec(rule(namespace), 0..=2).prop_map(Some),
+        6 => vec(rule(namespace), 0..=3).prop_map(Some),
         1 => vec(rule(namespace), 4..=16).prop_map(Some),
     ]
 }

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::guards::Guards;
 use super::interactions::{self, NODES};
 use super::network::{Attached, End, Leg, Setting, UPLINK, legs};
+use super::owners;
 use super::walk::packet::{ACK, Content, Header, Packet, RST, SYN, State};
 use super::walk::{Stop, Walk};
 
@@ -68,8 +69,8 @@ impl Counts {
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let merging = prop_oneof![
-        2 => Just(Merging::default()),
-        1 => Just(Merging { above: 0, elements_per_rule: 1000, ranges: 1000 }),
+        1 => Just(Merging::default()),
+        2 => Just(Merging { above: 0, elements_per_rule: 1000, ranges: 1000 }),
         1 => (0..4usize, 0..8usize, 0..40usize).prop_map(|(above, elements_per_rule, ranges)| {
             Merging { above, elements_per_rule, ranges }
         }),
@@ -118,6 +119,14 @@ pub(crate) fn check(
         let tried = guards.check();
         counts.guarded += tried.map_err(|error| format!("{error}\n{}", render::text(&ruleset)))?;
         nodes.insert(name, Node { ir, ruleset, walk });
+    }
+    for address in interactions::addresses(cluster) {
+        let (known, expected) = (cluster.owner(address), owners::owner(cluster, address));
+        if known != expected {
+            return Err(format!(
+                "{address} is that of {known:?}, not of {expected:?}"
+            ));
+        }
     }
     let connections = interactions::connections(cluster, CONNECTIONS);
     for (index, connection) in connections.into_iter().enumerate() {
