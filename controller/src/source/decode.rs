@@ -79,6 +79,8 @@ impl Decoder {
     /// Names the objects with `generateName` alone, once everything else is in: with the first number that makes the
     /// name one of its own.
     pub(super) fn name_generated(&mut self) {
+        // The numbers below are taken: thousands of objects may have one prefix.
+        let mut first_free: BTreeMap<ObjectRef, usize> = BTreeMap::new();
         for mut unnamed in std::mem::take(&mut self.unnamed) {
             let metadata = unnamed.map.get_mut("metadata");
             let Some(metadata) = metadata.and_then(Value::as_object_mut) else {
@@ -90,11 +92,14 @@ impl Decoder {
                 .chars()
                 .take(LONGEST_PREFIX)
                 .collect();
-            for number in 1_usize.. {
+            unnamed.reference.name = Some(prefix.clone());
+            let number = first_free.entry(unnamed.reference.clone()).or_insert(1);
+            loop {
                 unnamed.reference.name = Some(format!("{prefix}{number}"));
                 if !self.given.contains_key(&unnamed.reference) {
                     break;
                 }
+                *number += 1;
             }
             metadata.insert("name".to_owned(), unnamed.reference.name.clone().into());
             self.notes.push(Note::NameMadeUp {
