@@ -752,3 +752,21 @@ fn a_pod_belongs_to_the_workload_at_the_top_of_its_owners() {
     ];
     assert_eq!(workloads, expected);
 }
+
+#[test]
+fn a_bad_name_that_makes_something_up_is_refused_where_it_stands() {
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x_}, spec: {nodeName: n-, containers: []}}";
+    let built =
+        controller::cluster::build(&loaded(pod), policy_compiler::validate::Options::default());
+    let text = built.unwrap_err().to_string();
+    let lines = text
+        .lines()
+        .map(|line| line.split(": Invalid").next().unwrap());
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            "x.yaml:1: Pod x_/a: metadata.namespace",
+            "x.yaml:1: Pod x_/a: spec.nodeName",
+        ]
+    );
+}
