@@ -10,6 +10,9 @@ mod changes;
 #[path = "support/in_flight.rs"]
 mod in_flight;
 mod support;
+#[allow(dead_code, reason = "other tests walk whole rulesets")]
+#[path = "support/walk/mod.rs"]
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "support/in_flight.rs"]
 mod in_flight;
+#[allow(dead_code, reason = "other tests walk whole rulesets")]
+#[path = "support/walk/mod.rs"]
+mod walk;
 
 use std::net::IpAddr;
 

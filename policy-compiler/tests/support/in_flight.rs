@@ -13,11 +13,13 @@ use std::net::IpAddr;
 
 use policy_compiler::delta::{Action, Transaction, apply};
 use policy_compiler::evaluate::Transport;
-use policy_compiler::model::{Family, PortRange, Protocol};
 use policy_compiler::ruleset::{
-    Chain, Field, Hook, Mask, Match, Operand, Rule, Ruleset, Set, Statement, Table, TableFamily,
-    Value, Verdict, VerdictMap,
+    Chain, Field, Hook, Match, Operand, Rule, Ruleset, Statement, Table, TableFamily, Verdict,
 };
+
+use super::walk::index::{Elements, elements, exact, literal, mask};
+use super::walk::packet::{ACK, Content, Header, SYN};
+use super::walk::{self, Stop};
 
 /// Where a packet comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,43 @@ pub(crate) struct Packet {
     pub(crate) return_route: bool,
     pub(crate) bare_syn: bool,
     /// ICMPv6 type and hop limit.
-    pub(crate) icmpv6: (u32, u32),
+    pub(crate) icmpv6: (u8, u8),
+}
+
+impl Packet {
+    fn walked(&self) -> walk::packet::Packet {
+        let transport = match self.transport {
+            Transport::Port(protocol, port) => Header::Port {
+                protocol,
+                port,
+                flags: if self.bare_syn { SYN } else { ACK },
+            },
+            Transport::Icmp => Header::Icmp {
+                kind: self.icmpv6.0,
+                checksum: ICMP_CHECKSUM,
+            },
+        };
+        walk::packet::Packet {
+            dnat: self.dnat,
+            from_here: self.path == Path::FromHost,
+            return_route: self.return_route,
+            ..walk::packet::Packet::new(Content::Ip {
+                source: self.source,
+                destination: self.destination,
+                hop_limit: self.icmpv6.1,
+                transport,
+            })
+        }
+    }
+
+    fn stop(&self, family: TableFamily, hook: Hook) -> Stop {
+        Stop {
+            family,
+            hook,
+            input: Some(self.input.clone()),
+            output: Some(self.output.clone()),
+        }
+    }
 }
 
 const ACCEPT: u8 = 1;
@@ -57,6 +95,8 @@ const ICMP_CHECKSUM: u16 = 3;
 struct Index<'a> {
     table: &'a Table,
     chains: BTreeMap<&'a str, &'a Chain>,
+    sets: BTreeMap<&'a str, Elements>,
+    maps: BTreeMap<&'a str, BTreeMap<Vec<u128>, &'a Verdict>>,
 }
 
 /// A ruleset that is quick to ask.
@@ -69,8 +109,21 @@ impl<'a> State<'a> {
                 .chains
                 .iter()
                 .map(|chain| (chain.name.as_str(), chain));
-            let chains = chains.collect();
-            (table.family, Index { table, chains })
+            let sets = table.sets.iter();
+            let sets = sets.map(|(name, set)| (name.as_str(), elements(set)));
+            let maps = table.maps.iter().map(|(name, map)| {
+                let elements = map.elements.iter();
+                let elements =
+                    elements.map(|(key, element)| (exact(&map.key, key), &element.verdict));
+                (name.as_str(), elements.collect())
+            });
+            let index = Index {
+                table,
+                chains: chains.collect(),
+                sets: sets.collect(),
+                maps: maps.collect(),
+            };
+            (table.family, index)
         };
         Self(ruleset.tables.iter().map(index).collect())
     }
@@ -105,6 +158,7 @@ fn outcomes(
         Path::FromHost => &[(Inet, Hook::Output)],
         Path::ToHost => &[(Inet, Hook::Prerouting), (Inet, Hook::Input)],
     };
+    let walked = packet.walked();
     // The possible verdicts of each base chain in order, by the old and by the new rules.
     let mut chains: Vec<[u8; 2]> = Vec::new();
     for (family, hook) in hooks {
@@ -114,7 +168,8 @@ fn outcomes(
                 family: *family,
                 states,
                 again,
-                packet,
+                packet: &walked,
+                stop: packet.stop(*family, *hook),
             };
             chains.push([0, 1].map(|generation| flight.base(generation, name)));
         }
@@ -153,7 +208,8 @@ struct Flight<'a, 'p> {
     family: TableFamily,
     again: &'p BTreeSet<(TableFamily, &'p str)>,
     states: [Option<&'p Index<'a>>; 2],
-    packet: &'p Packet,
+    packet: &'p walk::packet::Packet,
+    stop: Stop,
 }
 
 impl<'a> Flight<'a, '_> {
@@ -213,11 +269,8 @@ impl<'a> Flight<'a, '_> {
             return vec![None];
         };
         let maps = self.states.iter();
-        let maps = maps.map(|state| state.and_then(|index| index.table.maps.get(map)));
-        let found = maps.map(|map: Option<&VerdictMap>| {
-            let element = map.and_then(|map| map.elements.get(&key));
-            element.map(|element| &element.verdict)
-        });
+        let maps = maps.map(|state| state.and_then(|index| index.maps.get(map.as_str())));
+        let found = maps.map(|map| map.and_then(|map| map.get(&key)).copied());
         found.chain(self.is_again(map).then_some(None)).collect()
     }
 
@@ -232,21 +285,21 @@ impl<'a> Flight<'a, '_> {
     }
 
     fn matches(&self, matches: &Match) -> [bool; 2] {
-        let Some(key) = self.key(&matches.key) else {
+        let Some(mut key) = self.key(&matches.key) else {
             // The packet has no such field; what depends on it does not match, negated or not.
             return [false, true];
         };
+        if let Some(mask) = mask(matches) {
+            key[0] &= mask;
+        }
         let found: Vec<bool> = match &matches.operand {
             Operand::Set(name) => {
                 let sets = self.states.iter();
-                let sets = sets.map(|state| state.and_then(|i| i.table.sets.get(name)));
-                let found = sets.map(|set| set.is_some_and(|set| contains(set, &key)));
+                let sets = sets.map(|state| state.and_then(|i| i.sets.get(name.as_str())));
+                let found = sets.map(|set| set.is_some_and(|set| set.have(&key)));
                 found.chain(self.is_again(name).then_some(false)).collect()
             }
-            Operand::Values(values) => {
-                let key = masked(&key[0], matches.mask);
-                vec![values.iter().any(|value| is(&key, value))]
-            }
+            Operand::Values(values) => vec![literal(&matches.key, values).have(&key)],
         };
         let is_so = |is_so: bool| {
             found
@@ -256,82 +309,9 @@ impl<'a> Flight<'a, '_> {
         [is_so(true), is_so(false)]
     }
 
-    fn key(&self, fields: &[Field]) -> Option<Vec<Value>> {
-        fields.iter().map(|field| self.field(*field)).collect()
-    }
-
-    fn field(&self, field: Field) -> Option<Value> {
-        let packet = self.packet;
-        let family = Family::of(packet.source);
-        let four = family == Family::Ipv4;
-        let symbol = |yes: bool, one, other| Some(Value::Symbol(if yes { one } else { other }));
-        let (protocol, port) = match packet.transport {
-            Transport::Port(protocol, port) => (Some(protocol), port),
-            Transport::Icmp => (None, ICMP_CHECKSUM),
-        };
-        let port = Value::Ports(PortRange::single(port));
-        let icmpv6 = |number| (!four && protocol.is_none()).then_some(Value::Number(number));
-        match field {
-            Field::Ipv4Source => four.then_some(Value::Address(packet.source)),
-            Field::Ipv4Destination => four.then_some(Value::Address(packet.destination)),
-            Field::Ipv6Source => (!four).then_some(Value::Address(packet.source)),
-            Field::Ipv6Destination => (!four).then_some(Value::Address(packet.destination)),
-            Field::Ipv6HopLimit => (!four).then_some(Value::Number(packet.icmpv6.1)),
-            Field::TransportProtocol => {
-                Some(protocol.map_or(Value::Symbol("icmp"), Value::Protocol))
-            }
-            Field::TransportDestinationPort => Some(port),
-            Field::DestinationPort(required) => (protocol == Some(required)).then_some(port),
-            Field::TcpFlags => {
-                let tcp = (protocol == Some(Protocol::Tcp)).then_some(());
-                tcp.and_then(|()| symbol(packet.bare_syn, "syn", "ack"))
-            }
-            Field::Icmpv6Type => icmpv6(packet.icmpv6.0),
-            Field::ConnectionState => Some(Value::Symbol("new")),
-            Field::ConnectionMark => Some(Value::Number(0)),
-            Field::ConnectionStatus => symbol(packet.dnat, "dnat", "none"),
-            Field::SourceAddressType => symbol(packet.path == Path::FromHost, "local", "unicast"),
-            Field::DestinationAddressType => Some(Value::Symbol("unicast")),
-            Field::ReturnRoute => symbol(packet.return_route, "exists", "missing"),
-            Field::PacketType => Some(Value::Symbol("unicast")),
-            Field::InputInterface => Some(Value::Interface(packet.input.clone())),
-            Field::OutputInterface => Some(Value::Interface(packet.output.clone())),
-            Field::EtherType => symbol(four, "ip", "ip6"),
-            // The first packet of a connection is what it was.
-            Field::ConnectionDirection => Some(Value::Symbol("original")),
-            Field::OriginalIpv4Source => self.field(Field::Ipv4Source),
-            Field::OriginalIpv4Destination => self.field(Field::Ipv4Destination),
-            Field::OriginalIpv6Source => self.field(Field::Ipv6Source),
-            Field::OriginalIpv6Destination => self.field(Field::Ipv6Destination),
-            Field::ArpSource => None,
-        }
-    }
-}
-
-fn masked(value: &Value, mask: Option<Mask>) -> Value {
-    match (value, mask) {
-        (Value::Number(number), Some(Mask::Bits(bits))) => Value::Number(number & bits),
-        _ => value.clone(),
-    }
-}
-
-fn contains(set: &Set, key: &[Value]) -> bool {
-    if !set.interval {
-        return set.elements.contains(key);
-    }
-    let mut elements = set.elements.iter();
-    elements.any(|element| key.iter().zip(element).all(|(part, value)| is(part, value)))
-}
-
-fn is(part: &Value, value: &Value) -> bool {
-    match (part, value) {
-        (Value::Address(address), Value::Addresses(range)) => {
-            Family::of(*address) == Family::of(range.first())
-                && (range.first()..=range.last()).contains(address)
-        }
-        (Value::Address(address), Value::Network(network)) => network.contains(*address),
-        (Value::Ports(port), Value::Ports(range)) => range.contains(port.first()),
-        _ => part == value,
+    fn key(&self, fields: &[Field]) -> Option<Vec<u128>> {
+        let field = |field: &Field| self.packet.field(*field, &self.stop);
+        fields.iter().map(field).collect()
     }
 }
 

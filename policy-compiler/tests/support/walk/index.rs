@@ -1,6 +1,6 @@
 //! Tables with their names resolved and their values as numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use policy_compiler::ruleset::{
@@ -36,7 +36,7 @@ pub(super) struct Test {
     pub(super) elements: Rc<Elements>,
 }
 
-pub(super) enum Elements {
+pub(crate) enum Elements {
     /// One of these bits.
     Bits(u128),
     Exact(Exact),
@@ -136,26 +136,38 @@ fn test(matches: &Match, sets: &BTreeMap<&str, (&Set, Rc<Elements>)>) -> Test {
             check_types(&matches.key, &set.key);
             elements.clone()
         }
-        Operand::Values(values) => {
-            let [field] = matches.key.as_slice() else {
-                panic!("values of a concatenation: {matches:?}");
-            };
-            assert!(!values.is_empty(), "nft has no empty list: {matches:?}");
-            let bits = matches!(field, Field::ConnectionState | Field::ConnectionStatus);
-            Rc::new(if bits {
-                // `ct state established,related` asks whether one of the bits is there.
-                Elements::Bits(
-                    values
-                        .iter()
-                        .fold(0, |bits, value| bits | bit(*field, value)),
-                )
-            } else {
-                let ranges = values.iter().map(|value| vec![range(*field, value)]);
-                Elements::Ranges(ranges.collect())
-            })
-        }
+        Operand::Values(values) => Rc::new(literal(&matches.key, values)),
     };
-    let mask = matches.mask.map(|mask| match mask {
+    Test {
+        key: matches.key.clone(),
+        mask: mask(matches),
+        negated: matches.negated,
+        elements,
+    }
+}
+
+/// The values that a rule names itself.
+pub(crate) fn literal(key: &[Field], values: &BTreeSet<Value>) -> Elements {
+    let [field] = key else {
+        panic!("values of a concatenation: {key:?}");
+    };
+    assert!(!values.is_empty(), "nft has no empty list: {field:?}");
+    if matches!(field, Field::ConnectionState | Field::ConnectionStatus) {
+        // `ct state established,related` asks whether one of the bits is there.
+        Elements::Bits(
+            values
+                .iter()
+                .fold(0, |bits, value| bits | bit(*field, value)),
+        )
+    } else {
+        let ranges = values.iter().map(|value| vec![range(*field, value)]);
+        Elements::Ranges(ranges.collect())
+    }
+}
+
+/// The bits of the match's field that count.
+pub(crate) fn mask(matches: &Match) -> Option<u128> {
+    Some(match matches.mask? {
         Mask::Bits(bits) => u128::from(bits),
         Mask::Flags(flags) => {
             let [field] = matches.key.as_slice() else {
@@ -166,16 +178,25 @@ fn test(matches: &Match, sets: &BTreeMap<&str, (&Set, Rc<Elements>)>) -> Test {
                 .map(|flag| number(*field, &Value::Symbol(flag)));
             flags.fold(0, |mask, flag| mask | flag)
         }
-    });
-    Test {
-        key: matches.key.clone(),
-        mask,
-        negated: matches.negated,
-        elements,
+    })
+}
+
+impl Elements {
+    /// Whether the key is one of them.
+    pub(crate) fn have(&self, key: &[u128]) -> bool {
+        match self {
+            Elements::Bits(bits) => key[0] & bits != 0,
+            Elements::Exact(elements) => elements.contains(key),
+            Elements::Ranges(elements) => elements.iter().any(|element| {
+                let mut parts = key.iter().zip(element);
+                parts.all(|(part, (first, last))| (first..=last).contains(&part))
+            }),
+        }
     }
 }
 
-fn elements(set: &Set) -> Elements {
+/// The elements of a set.
+pub(crate) fn elements(set: &Set) -> Elements {
     let parts = |element: &Vec<Value>| {
         assert_eq!(element.len(), set.key.len());
         let parts = set.key.iter().zip(element);
@@ -189,8 +210,8 @@ fn elements(set: &Set) -> Elements {
     }
 }
 
-/// Where there are no ranges.
-fn exact(types: &[KeyType], key: &[Value]) -> Vec<u128> {
+/// A key where there are no ranges.
+pub(crate) fn exact(types: &[KeyType], key: &[Value]) -> Vec<u128> {
     assert_eq!(types.len(), key.len());
     let parts = types.iter().zip(key);
     let part = |(kind, value): (&KeyType, &Value)| {

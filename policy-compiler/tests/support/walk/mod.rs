@@ -8,7 +8,7 @@
 //!
 //! What is not known here panics: an expression must never pass unread.
 
-mod index;
+pub(crate) mod index;
 pub(crate) mod packet;
 mod value;
 
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::ruleset::{Field, Hook, Ruleset, TableFamily};
 
-use self::index::{Action, Elements, Index, Test, Verdict};
+use self::index::{Action, Index, Test, Verdict};
 use self::packet::Packet;
 
 /// More jumps in each other are refused by the kernel (NFT_JUMP_STACK_SIZE).
@@ -130,15 +130,7 @@ impl Visit<'_> {
             assert_eq!(key.len(), 1, "a mask is of one field");
             key[0] &= mask;
         }
-        let found = match &*test.elements {
-            Elements::Bits(bits) => key[0] & bits != 0,
-            Elements::Exact(elements) => elements.contains(&key),
-            Elements::Ranges(elements) => elements.iter().any(|element| {
-                let mut parts = key.iter().zip(element);
-                parts.all(|(part, (first, last))| (first..=last).contains(&part))
-            }),
-        };
-        found != test.negated
+        test.elements.have(&key) != test.negated
     }
 
     fn key(&self, fields: &[Field]) -> Option<Vec<u128>> {

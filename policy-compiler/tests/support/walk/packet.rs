@@ -126,7 +126,7 @@ impl Packet {
     }
 
     /// What the field holds; none if the packet has no such field, or the hook does not know it.
-    pub(super) fn field(&self, field: Field, stop: &Stop) -> Option<u128> {
+    pub(crate) fn field(&self, field: Field, stop: &Stop) -> Option<u128> {
         let four = |value: IpAddr| value.is_ipv4().then(|| address(value));
         let six = |value: IpAddr| value.is_ipv6().then(|| address(value));
         let ip = self.ip();
