@@ -12,6 +12,8 @@ mod interactions;
 mod manifests;
 #[path = "../../policy-compiler/tests/support/parts.rs"]
 mod parts;
+#[path = "../../policy-compiler/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::cell::Cell;

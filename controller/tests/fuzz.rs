@@ -10,6 +10,8 @@ mod fuzz {
     pub(crate) mod attacks;
     pub(crate) mod mutate;
 }
+#[path = "../../policy-compiler/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::fs;
@@ -20,12 +22,13 @@ use std::time::{Duration, Instant};
 use controller::flow::{Answer, read_lines};
 use controller::{cluster, source};
 use fuzz::attacks::attacks;
-use fuzz::mutate::{Random, mutated};
+use fuzz::mutate::{mutated, one_of};
 use peak_alloc::PeakAlloc;
 use policy_compiler::compile::compile;
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::validate;
+use random::Random;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -191,7 +194,7 @@ fn no_input_makes_it_panic_or_take_more_memory_than_in_proportion() {
             });
         }
         println!("made to cost much: {worst:?}");
-        random(&corpus);
+        mutants(&corpus);
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -216,7 +219,7 @@ impl Worst {
     }
 }
 
-fn random(corpus: &Corpus) {
+fn mutants(corpus: &Corpus) {
     let inputs = variable("PICKET_FUZZ_INPUTS", INPUTS);
     let seed = variable("PICKET_FUZZ_SEED", 1);
     let cluster = support::cases().swap_remove(0).cluster().unwrap();
@@ -230,7 +233,7 @@ fn random(corpus: &Corpus) {
             bounded(&what, &bytes, || flows(&bytes, &cluster))
         } else {
             let bytes = mutated(&mut random, &corpus.manifests);
-            let file = random.one_of(&["x.yaml", "x.yaml", "x.json"]);
+            let file = one_of(&mut random, &["x.yaml", "x.yaml", "x.json"]);
             bounded(&what, &bytes, || manifests(file, &bytes))
         };
         worst.add(&what, cost);

@@ -5,8 +5,11 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod support;
+
 use controller::source::load_bytes;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 const MANIFEST: &str = include_str!("source_properties.yaml");
 
@@ -114,4 +117,70 @@ proptest! {
 #[test]
 fn the_manifest_that_is_changed_is_good_itself() {
     load_bytes([("x.yaml", MANIFEST.as_bytes())]).unwrap();
+}
+
+/// The places of strings, numbers and booleans, each with its field in Kubernetes notation.
+fn leaves(value: &Value, pointer: &str, field: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => {
+            // What is a key of the user's stands in brackets.
+            let is_users = field.ends_with("abels");
+            for (key, value) in map {
+                let field = match field {
+                    "" => key.clone(),
+                    _ if is_users => format!("{field}[{key}]"),
+                    _ => format!("{field}.{key}"),
+                };
+                let key = key.replace('~', "~0").replace('/', "~1");
+                leaves(value, &format!("{pointer}/{key}"), &field, found);
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                let field = format!("{field}[{index}]");
+                leaves(value, &format!("{pointer}/{index}"), &field, found);
+            }
+        }
+        Value::Null => {}
+        _ => found.push((pointer.to_owned(), field.to_owned())),
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_named_by_file_object_and_field() {
+    let mut tried = 0;
+    for case in support::cases() {
+        let manifests = case.read("cluster.yaml");
+        let loaded = load_bytes([("x.yaml", manifests.as_bytes())]).unwrap();
+        for sourced in &loaded.objects {
+            let object = &sourced.object;
+            let mut value = serde_json::to_value(object).unwrap();
+            let version = match object.kind() {
+                "NetworkPolicy" => "networking.k8s.io/v1",
+                _ => "v1",
+            };
+            value["apiVersion"] = version.into();
+            let metadata = object.metadata();
+            let name = metadata.name.as_deref().unwrap();
+            let name = match metadata.namespace.as_deref() {
+                Some(namespace) => format!("{} {namespace}/{name}", object.kind()),
+                None => format!("{} {name}", object.kind()),
+            };
+            let mut places = Vec::new();
+            leaves(&value, "", "", &mut places);
+            // What the object is called and what it is cannot name it.
+            let identity = ["apiVersion", "kind", "metadata.name", "metadata.namespace"];
+            places.retain(|(_, field)| !identity.contains(&field.as_str()));
+            for (pointer, field) in places {
+                let mut wrong = value.clone();
+                *wrong.pointer_mut(&pointer).unwrap() = json!({"wrong": []});
+                let errors = load_bytes([("x.json", wrong.to_string().as_bytes())]).unwrap_err();
+                let text = errors.to_string();
+                let expected = format!("x.json:1: {name}: {field}: ");
+                assert!(text.starts_with(&expected), "{text}\nexpected {expected}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 1000, "{tried}");
 }

@@ -18,6 +18,8 @@ mod network;
 mod owners;
 #[path = "support/parts.rs"]
 mod parts;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/three_ways.rs"]
 mod three_ways;
 #[path = "support/walk/mod.rs"]

@@ -1,25 +1,10 @@
 //! Changes to manifests and flows that keep most of their structure.
 
-/// SplitMix64: the same numbers everywhere.
-pub(crate) struct Random(pub(crate) u64);
+use super::super::random::Random;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below the bound; 0 if there is nothing below it.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    pub(crate) fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())]
-    }
+/// One of the list.
+pub(crate) fn one_of<T: Copy>(random: &mut Random, list: &[T]) -> T {
+    list[random.below(list.len())]
 }
 
 /// Pieces that mean something to a YAML or JSON scanner, to Kubernetes, or to neither.
@@ -172,9 +157,9 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
             let piece = bytes[span(random, bytes, at)].to_vec();
             insert(bytes, at, &piece);
         }
-        3 | 4 => insert(bytes, at, random.one_of(TOKENS).as_bytes()),
+        3 | 4 => insert(bytes, at, one_of(random, TOKENS).as_bytes()),
         5 => replace_word(random, bytes, at, random_token),
-        6 => replace_word(random, bytes, at, |random| random.one_of(NUMBERS)),
+        6 => replace_word(random, bytes, at, |random| one_of(random, NUMBERS)),
         7 => {
             let word = bytes[word(bytes, random.below(bytes.len() + 1))].to_vec();
             let place = self::word(bytes, at);
@@ -210,7 +195,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         }
         14 => *bytes = utf16(random, bytes),
         15 => insert(bytes, 0, "\u{feff}".as_bytes()),
-        16 => insert(bytes, at, random.one_of(BAD_BYTES)),
+        16 => insert(bytes, at, one_of(random, BAD_BYTES)),
         17 => bytes.truncate(at),
         18 => {
             let piece = bytes[span(random, bytes, at)].to_vec();
@@ -218,9 +203,11 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
             insert(bytes, at, &piece.repeat(times));
         }
         19 => {
-            let opening =
-                random.one_of(&["[", "{a: ", "- ", "{\"a\":", "? ", "&a [", "!x [", "- - "]);
-            let depth = random.one_of(&[10, 63, 64, 65, 254, 255, 256, 1000, 5000]);
+            let opening = one_of(
+                random,
+                &["[", "{a: ", "- ", "{\"a\":", "? ", "&a [", "!x [", "- - "],
+            );
+            let depth = one_of(random, &[10, 63, 64, 65, 254, 255, 256, 1000, 5000]);
             insert(bytes, at, opening.repeat(depth).as_bytes());
         }
         20 => anchored(random, bytes),
@@ -235,7 +222,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
 }
 
 fn random_token(random: &mut Random) -> &'static str {
-    random.one_of(TOKENS)
+    one_of(random, TOKENS)
 }
 
 fn insert(bytes: &mut Vec<u8>, at: usize, piece: &[u8]) {

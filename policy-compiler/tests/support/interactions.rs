@@ -13,6 +13,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::parts::{labels, protocol, selector};
+use super::random::Random;
 
 pub(crate) const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
@@ -358,21 +359,4 @@ pub(crate) fn connections(cluster: &Cluster, limit: usize) -> Vec<Connection> {
         }
     };
     indices.into_iter().map(connection).collect()
-}
-
-/// SplitMix64: the same numbers everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
 }
