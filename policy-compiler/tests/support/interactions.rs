@@ -210,15 +210,18 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 pod.id.name = format!("pod{index}");
             }
             let policies = policies.into_iter().zip(1..);
-            let policies =
-                policies.map(
-                    |((namespace, selector, [ingress, egress]), index)| NetworkPolicy {
-                        id: NamespacedName::new(NAMESPACES[namespace], format!("p{index}")),
-                        selector,
-                        ingress,
-                        egress,
-                    },
-                );
+            let policies = policies.map(|((namespace, selector, [mut ingress, egress]), index)| {
+                // A policy of no type is one for ingress.
+                if ingress.is_none() && egress.is_none() {
+                    ingress = Some(vec![]);
+                }
+                NetworkPolicy {
+                    id: NamespacedName::new(NAMESPACES[namespace], format!("p{index}")),
+                    selector,
+                    ingress,
+                    egress,
+                }
+            });
             Cluster::new(namespaces, nodes, pods, policies)
         })
 }

@@ -66,12 +66,7 @@ fn policy(policy: &NetworkPolicy) -> Value {
             spec[field] = rules.iter().map(|given| rule(given, peers)).collect();
         }
     }
-    // Without any, the API server sets Ingress; such a policy has nothing to say.
-    spec["policyTypes"] = if types.is_empty() {
-        vec!["Egress"].into()
-    } else {
-        types.into()
-    };
+    spec["policyTypes"] = types.into();
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"namespace": policy.id.namespace, "name": policy.id.name}, "spec": spec,
