@@ -8,6 +8,9 @@ mod changes;
 #[path = "../../policy-compiler/tests/support/in_flight.rs"]
 #[allow(dead_code, reason = "of another crate's tests")]
 mod in_flight;
+#[path = "../../policy-compiler/tests/support/walk/mod.rs"]
+#[allow(dead_code, reason = "of another crate's tests")]
+mod walk;
 #[path = "flood/random.rs"]
 mod random;
 #[path = "flood/scenario.rs"]
