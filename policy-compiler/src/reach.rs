@@ -7,11 +7,13 @@
 //! `tests/reach.rs` holds it to the evaluator.
 
 mod allowed;
+mod change;
 mod group;
 mod outside;
 mod way;
 
 pub use allowed::Allowed;
+pub use change::{Cause, Change, Effect, Role, Status, changes, status};
 pub use group::{Group, groups};
 pub use outside::Outside;
 pub use way::{Grant, Side, Way, between};
