@@ -1,5 +1,6 @@
 //! The command line.
 
+mod diff;
 mod lint;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
+pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
 use crate::flow::FamilyName;
 
@@ -21,8 +23,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, lint); 2 bad usage, bad input, or a flow that
-cannot be asked.";
+Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, lint, diff --exit-code); 2 bad usage, bad input,
+or a flow that cannot be asked.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -30,6 +32,9 @@ pub enum Command {
     /// Print what would be loaded on a node
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(Compile),
+    /// Say which flows a change of objects opens and closes
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(Diff),
     /// Say whether a flow is allowed, and why
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),

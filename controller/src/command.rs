@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod compile;
+mod diff;
 mod explain;
 mod lint;
 mod verify;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Compile(arguments) => compile::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
@@ -70,23 +72,33 @@ fn load(input: &Input) -> anyhow::Result<Cluster> {
 
 /// The same, with what was read.
 fn load_with_source(input: &Input) -> anyhow::Result<(Loaded, Cluster)> {
+    let mut notes = Vec::new();
+    let read = read(input, &mut notes);
+    // Also where it fails: what was assumed may explain why.
+    say(&notes)?;
+    read
+}
+
+/// Reads and validates; what was assumed is added to the notes.
+fn read(input: &Input, notes: &mut Vec<String>) -> anyhow::Result<(Loaded, Cluster)> {
     let namespace = input.namespace.as_deref();
     let loaded = source::load_into(namespace, &input.paths, &mut io::stdin().lock())?;
-    let mut stderr = BufWriter::new(io::stderr().lock());
-    for note in source::summary(&loaded.notes) {
-        writeln!(stderr, "note: {note}")?;
-    }
+    notes.extend(source::summary(&loaded.notes));
     let options = Options {
         lenient_cidr: input.lenient_cidr,
     };
-    let cluster = cluster::build(&loaded, options);
-    if let Ok(cluster) = &cluster {
-        for note in source::few(cluster::disputed_addresses(cluster)) {
-            writeln!(stderr, "note: {note}")?;
-        }
+    let cluster = cluster::build(&loaded, options)?;
+    notes.extend(source::few(cluster::disputed_addresses(&cluster)));
+    Ok((loaded, cluster))
+}
+
+/// Prints notes on stderr.
+fn say(notes: &[String]) -> io::Result<()> {
+    let mut stderr = BufWriter::new(io::stderr().lock());
+    for note in notes {
+        writeln!(stderr, "note: {note}")?;
     }
-    stderr.flush()?;
-    Ok((loaded, cluster?))
+    stderr.flush()
 }
 
 /// Reads a flows file.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! PATH.. -> source -> cluster -+-> command::compile   what a node is told
+//!                              +-> command::diff      diff, two clusters
 //!                              +-> command::explain   flow -> evaluate
 //!                              +-> command::lint      lint -> findings
 //!                              +-> command::verify    verify -> testbed
@@ -10,6 +11,8 @@
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod diff;
+pub mod ends;
 pub mod flow;
 pub mod lint;
 pub mod source;

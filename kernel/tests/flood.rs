@@ -8,9 +8,6 @@ mod changes;
 #[path = "../../policy-compiler/tests/support/in_flight.rs"]
 #[allow(dead_code, reason = "of another crate's tests")]
 mod in_flight;
-#[path = "../../policy-compiler/tests/support/walk/mod.rs"]
-#[allow(dead_code, reason = "of another crate's tests")]
-mod walk;
 #[path = "flood/random.rs"]
 mod random;
 #[path = "flood/scenario.rs"]
@@ -20,6 +17,9 @@ mod scenarios;
 #[path = "../../policy-compiler/tests/support/mod.rs"]
 #[allow(dead_code, reason = "of another crate's tests")]
 mod support;
+#[path = "../../policy-compiler/tests/support/walk/mod.rs"]
+#[allow(dead_code, reason = "of another crate's tests")]
+mod walk;
 #[path = "flood/world.rs"]
 mod world;
 #[path = "flood/wrong_orders.rs"]

@@ -16,4 +16,4 @@ pub use allowed::Allowed;
 pub use change::{Cause, Change, Effect, Role, Status, changes, status};
 pub use group::{Group, groups};
 pub use outside::Outside;
-pub use way::{Grant, Side, Way, between};
+pub use way::{Grant, Side, Way, between, isolating};

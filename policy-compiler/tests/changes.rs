@@ -89,7 +89,7 @@ fn told<'a>(
     let is_told = |change: &&Change| {
         change.from.iter().any(|group| from.is_in(group))
             && change.to.iter().any(|group| to.is_in(group))
-            && change.families.contains(&family)
+            && change.family.is_none_or(|only| only == family)
             && change.transports.contains(transport)
     };
     changes.iter().filter(is_told).collect()

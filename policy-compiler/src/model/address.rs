@@ -271,6 +271,15 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
+    /// From one value to another, which is not below, in network order.
+    pub(crate) fn new(family: Family, first: u128, last: u128) -> Self {
+        Self {
+            family,
+            first,
+            last,
+        }
+    }
+
     /// The first address.
     pub fn first(&self) -> IpAddr {
         self.family.address(self.first)

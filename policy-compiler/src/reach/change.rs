@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Allowed, Grant, Group, Side, Way, between, groups};
-use crate::evaluate::{NodeEgress, Reason, selects};
-use crate::model::{Cluster, Direction, Family, NamespacedName, Pod, PolicyId};
+use super::{Allowed, Grant, Group, Side, Way, between, groups, isolating};
+use crate::evaluate::{NodeEgress, Reason};
+use crate::model::{Cluster, Direction, Family, NamespacedName, Pod, PolicyId, Rule};
 
 /// Connections whose verdict changes, all from the same cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub struct Change {
     pub to: Vec<Group>,
     /// Over what.
     pub transports: Allowed,
-    /// In which families.
-    pub families: Vec<Family>,
+    /// In which family; none for every family that both ends have.
+    pub family: Option<Family>,
     /// The policies that make the difference, in order; none if it is the pods that are different.
     pub causes: Vec<Cause>,
 }
@@ -94,12 +94,14 @@ pub fn changes(old: &Cluster, new: &Cluster, node_egress: NodeEgress) -> Vec<Cha
         .iter()
         .map(|group| Touched::of(group, old, new))
         .collect();
-    let mut found: BTreeMap<(usize, usize, What), Vec<Family>> = BTreeMap::new();
+    let mut found: Found = BTreeMap::new();
     for (from, source) in groups.iter().enumerate() {
         for (to, destination) in groups.iter().enumerate() {
             if !touched[from].matters_to(&touched[to]) {
                 continue;
             }
+            let mut common = 0;
+            let mut whats: BTreeMap<What, Vec<Family>> = BTreeMap::new();
             for family in Family::ALL {
                 let way = |cluster| {
                     let (from, to) = source.pair(destination, cluster, family)?;
@@ -108,9 +110,22 @@ pub fn changes(old: &Cluster, new: &Cluster, node_egress: NodeEgress) -> Vec<Cha
                 let (Some(before), Some(after)) = (way(old), way(new)) else {
                     continue;
                 };
+                common += 1;
                 for what in differences(old, new, &before, &after) {
-                    found.entry((to, from, what)).or_default().push(family);
+                    whats.entry(what).or_default().push(family);
                 }
+            }
+            for (what, families) in whats {
+                let family = families
+                    .first()
+                    .copied()
+                    .filter(|_| families.len() < common);
+                found
+                    .entry((what, family))
+                    .or_default()
+                    .entry(to)
+                    .or_default()
+                    .insert(from);
             }
         }
     }
@@ -153,7 +168,7 @@ impl Touched {
         };
         let differs = |direction| {
             pods.iter()
-                .any(|id| selecting(old, id, direction) != selecting(new, id, direction))
+                .any(|id| rules(old, id, direction) != rules(new, id, direction))
         };
         Self {
             itself: pods.iter().any(|id| is_another(old, new, id)),
@@ -167,17 +182,15 @@ impl Touched {
     }
 }
 
-fn selecting<'a>(
+/// What isolates a pod in a direction, and what it allows then.
+fn rules<'a>(
     cluster: &'a Cluster,
     id: &NamespacedName,
     direction: Direction,
-) -> Vec<(&'a PolicyId, Option<&'a [crate::model::Rule]>)> {
-    let Some(pod) = cluster.pods.get(id) else {
-        return Vec::new();
-    };
-    cluster
-        .policies_in(&id.namespace)
-        .filter(|policy| policy.rules(direction).is_some() && selects(policy, pod))
+) -> Vec<(&'a PolicyId, Option<&'a [Rule]>)> {
+    let pod = cluster.pods.get(id);
+    pod.into_iter()
+        .flat_map(|pod| isolating(cluster, pod, direction))
         .map(|policy| (&policy.id, policy.rules(direction)))
         .collect()
 }
@@ -272,27 +285,24 @@ fn causes(
     policies.into_iter().map(|policy| (policy, role)).collect()
 }
 
-/// Joins what is the same change: first the sources of a destination, then the destinations of the same sources.
-fn fold(groups: &[Group], found: BTreeMap<(usize, usize, What), Vec<Family>>) -> Vec<Change> {
+/// By what changes: the sources of each destination.
+type Found = BTreeMap<(What, Option<Family>), BTreeMap<usize, BTreeSet<usize>>>;
+
+/// Joins the destinations of the same sources.
+fn fold(groups: &[Group], found: Found) -> Vec<Change> {
     let is_single = |index: usize| matches!(&groups[index], Group::Pods(pods) if pods.len() == 1);
-    let mut sources: BTreeMap<(What, Vec<Family>, usize), BTreeSet<usize>> = BTreeMap::new();
-    for ((to, from, what), families) in found {
-        let key = (what, families, to);
-        sources.entry(key).or_default().insert(from);
-    }
-    let mut joined: BTreeMap<(What, Vec<Family>), Destinations> = BTreeMap::new();
-    for ((what, families, to), mut from) in sources {
-        // What a single pod may do to itself never changes: it may be counted in where that joins more.
-        if is_single(to) {
-            from.insert(to);
-        }
-        let same = joined.entry((what, families)).or_default();
-        same.entry(from).or_default().push(to);
-    }
     let pick = |index: usize| groups[index].clone();
     let mut changes = Vec::new();
-    for ((what, families), destinations) in joined {
-        for (mut from, to) in destinations {
+    for ((what, family), sources) in found {
+        let mut joined: BTreeMap<BTreeSet<usize>, Vec<usize>> = BTreeMap::new();
+        for (to, mut from) in sources {
+            // What a single pod may do to itself never changes: it may be counted in where that joins more.
+            if is_single(to) {
+                from.insert(to);
+            }
+            joined.entry(from).or_default().push(to);
+        }
+        for (mut from, to) in joined {
             if let [only] = to[..]
                 && is_single(only)
             {
@@ -303,13 +313,10 @@ fn fold(groups: &[Group], found: BTreeMap<(usize, usize, What), Vec<Family>>) ->
                 from: from.into_iter().map(pick).collect(),
                 to: to.into_iter().map(pick).collect(),
                 transports: what.transports.clone(),
-                families: families.clone(),
+                family,
                 causes: what.causes.clone(),
             });
         }
     }
     changes
 }
-
-/// The destinations of the same sources.
-type Destinations = BTreeMap<BTreeSet<usize>, Vec<usize>>;

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Cluster, Family, IpBlock, Owner, bits_of};
+use crate::model::{AddressRange, AddressRanges, Cluster, Family, IpBlock, Owner, bits_of};
 
 /// The outside addresses that are in the same ipBlocks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outside {
     /// The ipBlocks of all policies that hold the addresses, in order. None: every address that no ipBlock holds.
     pub blocks: Vec<IpBlock>,
+    /// All of them, those that are of the cluster's ends included.
+    pub addresses: AddressRanges,
     /// One that stands for all, per family at most.
     pub examples: Vec<IpAddr>,
 }
@@ -22,13 +24,21 @@ const DOCUMENTATION: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
+/// What the same ipBlocks hold.
+#[derive(Default)]
+struct Pieces {
+    examples: BTreeMap<Family, IpAddr>,
+    ranges: Vec<AddressRange>,
+}
+
 /// Divides the addresses of both families. An address that one of the clusters owns is not outside.
 pub(super) fn outside(clusters: &[&Cluster], blocks: &BTreeSet<&IpBlock>) -> Vec<Outside> {
     let blocks: Vec<&IpBlock> = blocks.iter().copied().collect();
-    let mut groups: BTreeMap<Vec<usize>, BTreeMap<Family, IpAddr>> = BTreeMap::new();
+    let mut groups: BTreeMap<Vec<usize>, Pieces> = BTreeMap::new();
     for family in Family::ALL {
         for (held, first, last) in pieces(&blocks, family) {
-            let examples = groups.entry(held).or_default();
+            let Pieces { examples, ranges } = groups.entry(held).or_default();
+            ranges.push(AddressRange::new(family, first, last));
             if let Some(example) = example(clusters, family, first, last) {
                 let known = examples.entry(family).or_insert(example);
                 if DOCUMENTATION.contains(&example) && !DOCUMENTATION.contains(known) {
@@ -39,13 +49,14 @@ pub(super) fn outside(clusters: &[&Cluster], blocks: &BTreeSet<&IpBlock>) -> Vec
     }
     groups
         .into_iter()
-        .filter(|(_, examples)| !examples.is_empty())
-        .map(|(held, examples)| Outside {
+        .filter(|(_, pieces)| !pieces.examples.is_empty())
+        .map(|(held, pieces)| Outside {
             blocks: held
                 .into_iter()
                 .map(|index| blocks[index].clone())
                 .collect(),
-            examples: examples.into_values().collect(),
+            addresses: pieces.ranges.into_iter().collect(),
+            examples: pieces.examples.into_values().collect(),
         })
         .collect()
 }

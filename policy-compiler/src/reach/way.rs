@@ -60,6 +60,17 @@ pub fn between(
     }
 }
 
+/// The policies that isolate a pod in a direction, in order.
+pub fn isolating<'a>(
+    cluster: &'a Cluster,
+    pod: &'a Pod,
+    direction: Direction,
+) -> impl Iterator<Item = &'a NetworkPolicy> {
+    cluster
+        .policies_in(&pod.id.namespace)
+        .filter(move |policy| policy.rules(direction).is_some() && selects(policy, pod))
+}
+
 fn side(
     cluster: &Cluster,
     source: IpAddr,
@@ -84,10 +95,7 @@ fn side(
     if matches!(other.owner, Owner::Pod(pod) if pod.id == subject.id) {
         return open(Reason::ToItself, Vec::new());
     }
-    let policies: Vec<&NetworkPolicy> = cluster
-        .policies_in(&subject.id.namespace)
-        .filter(|policy| selects(policy, subject) && policy.rules(direction).is_some())
-        .collect();
+    let policies: Vec<&NetworkPolicy> = isolating(cluster, subject, direction).collect();
     if policies.is_empty() {
         return open(Reason::NotIsolated, Vec::new());
     }

@@ -1,0 +1,45 @@
+//! `picket diff`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::{NodeEgressArg, Output};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  picket diff main/manifests branch/manifests               what a change of policies and labels opens and closes
+  picket diff old/policies new/policies -f cluster.yaml     with pods, namespaces and nodes that are the same in both
+  kubectl get ns,no,po,netpol -A -o yaml | picket diff - planned.yaml
+  picket diff old/ new/ --exit-code                         for CI: exit code 1 if any flow opens or closes
+
+Pods, nodes and outside addresses that OLD and NEW both have are compared, for every port and protocol. Pods that only
+one of them has are listed, with what isolates them.";
+
+/// `picket diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// What is in force: a YAML or JSON file, a folder of them, or - for standard input
+    pub old: PathBuf,
+    /// What would be: the same
+    pub new: PathBuf,
+    /// More objects for both sides, repeatable
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub both: Vec<PathBuf>,
+    /// The namespace of objects that name none, as kubectl apply -n has it; default if absent
+    #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub namespace: Option<String>,
+    /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
+    #[arg(long)]
+    pub lenient_cidr: bool,
+    /// Own-node egress.
+    #[command(flatten)]
+    pub node_egress: NodeEgressArg,
+    /// Exit with 1 if a flow opens or closes
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Sentences, or one JSON object
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}

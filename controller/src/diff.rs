@@ -1,0 +1,193 @@
+//! What a change of objects opens and closes.
+
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use policy_compiler::evaluate::{NodeEgress, Transport};
+use policy_compiler::model::{
+    Cluster, Direction, Family, NamespacedName, Owner, Pod, PolicyId, Protocol,
+};
+use policy_compiler::reach::{
+    Allowed, Cause, Change, Effect, Status, changes, groups, isolating, status,
+};
+use serde::Serialize;
+
+use crate::ends::{Ends, asked_name, pods_of};
+use crate::source::ObjectRef;
+
+/// The difference between two clusters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Flows that close, then flows that open.
+    pub flows: Vec<Flows>,
+    /// Pods that only one side has, in order.
+    pub pods: Vec<PodChange>,
+    /// Policies that are not the same on both sides, in order.
+    pub policies: Vec<PolicyChange>,
+}
+
+/// Flows whose verdict changes from the same cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flows {
+    /// Whether they open or close.
+    pub effect: Effect,
+    /// Who opens the connections.
+    pub from: Side,
+    /// To whom. A single pod that is on both sides is not meant to itself.
+    pub to: Side,
+    /// Over what.
+    pub transports: Allowed,
+    /// The family; absent for every family that both ends have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// One of them, as `picket explain` takes it.
+    pub example: Example,
+    /// The policies to blame; none if the pods, namespaces or nodes are different.
+    pub causes: Vec<Cause>,
+}
+
+/// One side of flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// What it is called: workloads with the number of their pods, nodes, outside addresses.
+    pub names: Vec<String>,
+    /// Its pods.
+    pub pods: Vec<NamespacedName>,
+}
+
+/// One flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// Who opens the connection.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// `5432/tcp`, or `icmp`.
+    pub port: String,
+}
+
+/// A pod that only one side has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodChange {
+    /// The pod.
+    pub pod: NamespacedName,
+    /// Added or removed.
+    pub status: Status,
+    /// The policies that isolate it for ingress, there where it is.
+    pub ingress_isolated_by: Vec<PolicyId>,
+    /// The policies that isolate it for egress, there where it is.
+    pub egress_isolated_by: Vec<PolicyId>,
+}
+
+/// A policy that is not the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyChange {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Added, removed or changed.
+    pub status: Status,
+}
+
+/// Compares two clusters; workloads are those of the pods of both.
+pub fn compare(
+    old: &Cluster,
+    new: &Cluster,
+    workloads: &BTreeMap<NamespacedName, ObjectRef>,
+    node_egress: NodeEgress,
+) -> Report {
+    let groups = groups(&[old, new]);
+    let ends = Ends::new(&groups, workloads);
+    let flows = changes(old, new, node_egress)
+        .into_iter()
+        .filter_map(|change| flows(new, &ends, change));
+    Report {
+        flows: flows.collect(),
+        pods: pods(old, new),
+        policies: policies(old, new),
+    }
+}
+
+fn flows(new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
+    let side = |groups: &[_]| Side {
+        names: ends.names(groups),
+        pods: pods_of(groups).into_iter().collect(),
+    };
+    let families = change
+        .family
+        .map_or(Family::ALL.to_vec(), |family| vec![family]);
+    let pairs = families.iter().flat_map(|family| {
+        let pairs = change.from.iter();
+        let pairs = pairs.flat_map(|from| change.to.iter().map(move |to| (from, to)));
+        pairs.filter_map(|(from, to)| from.pair(to, new, *family))
+    });
+    // A pod and itself stands for nothing here.
+    let (source, destination) = pairs.into_iter().find(|(from, to)| from != to)?;
+    Some(Flows {
+        effect: change.effect,
+        from: side(&change.from),
+        to: side(&change.to),
+        example: Example {
+            from: asked_name(new, source),
+            to: asked_name(new, destination),
+            port: match example(new, destination, &change.transports)? {
+                Transport::Port(protocol, port) => format!("{port}/{}", protocol.nft_name()),
+                Transport::Icmp => "icmp".to_owned(),
+            },
+        },
+        transports: change.transports,
+        family: change.family,
+        causes: change.causes,
+    })
+}
+
+/// A port that the destination has, one that everybody knows, or any.
+fn example(cluster: &Cluster, destination: IpAddr, transports: &Allowed) -> Option<Transport> {
+    let declared = match cluster.owner(destination) {
+        Owner::Pod(pod) => pod.ports.as_slice(),
+        Owner::Node(_) | Owner::External => &[],
+    };
+    let declared = declared
+        .iter()
+        .map(|port| Transport::Port(port.protocol, port.port));
+    let mut likely = declared.chain([Transport::Port(Protocol::Tcp, 443)]);
+    likely
+        .find(|transport| transports.contains(*transport))
+        .or_else(|| transports.example())
+}
+
+fn pods(old: &Cluster, new: &Cluster) -> Vec<PodChange> {
+    let only_in = |these: &Cluster, others: &Cluster, status| {
+        let pods = these.pods.values();
+        let pods = pods.filter(|pod| pod.is_on_pod_network() && !others.pods.contains_key(&pod.id));
+        let change = |pod: &Pod| {
+            let isolated_by = |direction| {
+                let policies = isolating(these, pod, direction);
+                policies.map(|policy| policy.id.clone()).collect()
+            };
+            PodChange {
+                pod: pod.id.clone(),
+                status,
+                ingress_isolated_by: isolated_by(Direction::Ingress),
+                egress_isolated_by: isolated_by(Direction::Egress),
+            }
+        };
+        pods.map(change).collect::<Vec<_>>()
+    };
+    let mut pods = only_in(old, new, Status::Removed);
+    pods.extend(only_in(new, old, Status::Added));
+    pods.sort_by(|a, b| a.pod.cmp(&b.pod));
+    pods
+}
+
+fn policies(old: &Cluster, new: &Cluster) -> Vec<PolicyChange> {
+    let all: BTreeSet<&PolicyId> = old.policies.keys().chain(new.policies.keys()).collect();
+    all.into_iter()
+        .map(|policy| PolicyChange {
+            policy: policy.clone(),
+            status: status(old, new, policy),
+        })
+        .filter(|change| change.status != Status::Unchanged)
+        .collect()
+}
