@@ -166,9 +166,16 @@ proptest! {
     }
 
     #[test]
-    fn a_policy_is_to_blame_where_only_policies_are_different(clusters in changes::edits()) {
-        let [old, mut new] = clusters;
-        new.pods = old.pods.clone();
+    fn a_policy_is_to_blame_where_only_policies_are_different(
+        clusters in prop_oneof![changes::clusters(0.4), changes::edits()],
+    ) {
+        let [old, new] = clusters;
+        let new = Cluster::new(
+            old.namespaces.values().cloned(),
+            old.nodes.values().cloned(),
+            old.pods.values().cloned(),
+            new.policies.into_values(),
+        );
         for change in difference(&old, &new, NodeEgress::Allow) {
             prop_assert!(!change.causes.is_empty(), "{:?}", change);
             prop_assert!(change.causes.iter().all(|cause| cause.status != Status::Unchanged), "{:?}", change);
