@@ -2,6 +2,7 @@
 
 mod diff;
 mod lint;
+mod matrix;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use policy_compiler::evaluate::NodeEgress;
 
 pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
+pub use self::matrix::{Matrix, MatrixOutput};
 use crate::flow::FamilyName;
 
 /// Kubernetes NetworkPolicy on plain nftables.
@@ -41,6 +43,9 @@ pub enum Command {
     /// Find useless and surprising policies
     #[command(after_help = lint::EXAMPLES)]
     Lint(Lint),
+    /// Show who reaches whom on which port
+    #[command(after_help = matrix::EXAMPLES)]
+    Matrix(Matrix),
     /// Prove the verdicts with real packets through the real rules, without a cluster
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),

@@ -4,6 +4,7 @@ mod compile;
 mod diff;
 mod explain;
 mod lint;
+mod matrix;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
+        Command::Matrix(arguments) => matrix::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

@@ -5,6 +5,7 @@
 //!                              +-> command::diff      diff, two clusters
 //!                              +-> command::explain   flow -> evaluate
 //!                              +-> command::lint      lint -> findings
+//!                              +-> command::matrix    matrix: who reaches whom, for every port
 //!                              +-> command::verify    verify -> testbed
 //! ```
 
@@ -15,5 +16,6 @@ pub mod diff;
 pub mod ends;
 pub mod flow;
 pub mod lint;
+pub mod matrix;
 pub mod source;
 pub mod verify;

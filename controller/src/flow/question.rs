@@ -200,12 +200,22 @@ impl fmt::Display for Port {
 }
 
 /// An address family as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FamilyName {
     /// IPv4.
     Ipv4,
     /// IPv6.
     Ipv6,
+}
+
+impl fmt::Display for FamilyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FamilyName::Ipv4 => "IPv4",
+            FamilyName::Ipv6 => "IPv6",
+        })
+    }
 }
 
 impl From<FamilyName> for Family {

@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 /// What may pass from one end to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Way {
     /// What both directions allow.
     pub allowed: Allowed,
@@ -22,7 +22,7 @@ pub struct Way {
 }
 
 /// What one direction allows, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Side {
     /// What it allows.
     pub allowed: Allowed,
@@ -35,7 +35,7 @@ pub struct Side {
 }
 
 /// What a policy allows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Grant {
     /// The policy.
     pub policy: PolicyId,
