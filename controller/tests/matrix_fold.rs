@@ -118,6 +118,20 @@ fn holds(name: &str, manifests: &str, step: usize) -> usize {
             .iter()
             .map(|end| addresses(&cluster, &report, end))
             .collect();
+        let cells: BTreeSet<_> = report.cells.iter().map(|cell| cell.position).collect();
+        for (row, from) in report.ends.iter().enumerate() {
+            for (column, to) in report.ends.iter().enumerate() {
+                let has_pod = [from.kind, to.kind].contains(&EndKind::Pods);
+                let is_one_alone = row == column && from.members.len() == 1;
+                assert_eq!(
+                    cells.contains(&(row, column)),
+                    has_pod && !is_one_alone,
+                    "{name}: {} -> {}",
+                    from.name,
+                    to.name
+                );
+            }
+        }
         for cell in &report.cells {
             let (from, to) = cell.position;
             let pairs = addresses[from]

@@ -137,15 +137,79 @@ fn the_page_is_searched_filtered_and_says_why() {
     }
 }
 
+/// WCAG 2: the contrast of text with what is behind it, least over all elements that the selector finds.
+fn contrast(page: &Page, selector: &str) -> f64 {
+    let script = "((selector) => {
+        const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+        const luminance = (colour) => numbers(colour).slice(0, 3).map((part) => part / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+        const behind = (element) => {
+            const colour = getComputedStyle(element).backgroundColor;
+            return numbers(colour)[3] === 0 ? behind(element.parentElement) : colour;
+        };
+        const found = [...document.querySelectorAll(selector)].filter((element) => element.textContent);
+        return Math.min(...found.map((element) => {
+            const [a, b] = [luminance(getComputedStyle(element).color), luminance(behind(element))];
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        }));
+    })";
+    page.text(&format!("{script}('{selector}')"))
+        .parse()
+        .unwrap()
+}
+
 #[test]
 fn two_hundred_pods_are_readable() {
     let cluster = large::cluster();
     for scheme in [Scheme::Light, Scheme::Dark] {
         let page = Page::open("large", &html(&["-f", "-"], &cluster), scheme);
+        let summary = page.text("document.getElementById('summary').textContent");
+        assert!(
+            summary.starts_with(
+                "200 pods in 5 namespaces, folded into 65 rows of equal reach; 4 nodes."
+            ),
+            "{summary}"
+        );
         page.screenshot("large");
+        let background = page.text("getComputedStyle(document.body).backgroundColor");
+        let is_dark = background == "rgb(20, 24, 27)";
+        assert_eq!(is_dark, scheme == Scheme::Dark, "{background}");
+        for (selector, least) in [
+            ("td.allow", 4.5),
+            ("td.some", 4.5),
+            ("tbody th", 4.5),
+            ("th .namespace", 4.5),
+            ("#why p", 4.5),
+            ("#legend li", 4.5),
+            // A mark rather than text.
+            ("td.deny", 3.0),
+        ] {
+            let found = contrast(&page, selector);
+            assert!(
+                found.is_finite() && found >= least,
+                "{scheme:?} {selector}: {found}"
+            );
+        }
+
         page.type_into("search", "billing/db");
-        page.hover("tbody tr:nth-child(2) td:nth-child(2)");
+        let count = page.text(COUNT);
+        assert!(
+            count.starts_with("5 of 68 sources, 10 of 68 destinations"),
+            "{count}"
+        );
+        // A click pins what is said, so that the pointer can go and select it.
+        page.click("tbody tr:nth-child(2) td:nth-child(2)");
+        let why = page.until(WHY, |why| why.contains("billing/db"));
+        page.hover("tbody tr:nth-child(1) td:nth-child(3)");
+        page.hover("#why");
+        assert_eq!(page.text(WHY), why);
         page.screenshot("large-search");
+        page.click("tbody tr:nth-child(2) td:nth-child(2)");
+        page.hover("tbody tr:nth-child(1) td:nth-child(3)");
+        page.until(WHY, |why| {
+            why.starts_with("billing/api (6 pods) → billing/db (2 pods)")
+        });
         page.is_quiet();
     }
 }
