@@ -84,6 +84,8 @@
       return cell.ways.map((way) => way.families.join() + " " + (way.text === "everything" ? "●" : way.text === "nothing" ? "·" : "◐"));
     }
     const parts = cell.ways[0].text.split("; ");
+    const [protocol, ...ports] = parts[0].split(" ");
+    if (parts.length === 1 && parts[0].length > 10 && ports.length > 0) return [protocol, ports.join(" ")];
     if (parts.length > 2) return [parts[0], "and " + (parts.length - 1) + " more"];
     return parts;
   }
