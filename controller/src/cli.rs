@@ -1,5 +1,6 @@
 //! The command line.
 
+mod budget;
 mod diff;
 mod lint;
 mod matrix;
@@ -10,6 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
+pub use self::budget::BudgetArg;
 pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
 pub use self::matrix::{Matrix, MatrixOutput};
@@ -25,8 +27,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, lint, diff --exit-code); 2 bad usage, bad input,
-or a flow that cannot be asked.";
+Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget,
+lint, diff --exit-code); 2 bad usage, bad input, or a flow that cannot be asked.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -55,7 +57,11 @@ const COMPILE_EXAMPLES: &str = "\
 Examples:
   picket compile -f manifests/ --node node-1                        the rules as nft text
   picket compile -f manifests/ --node node-1 -o json | nft -j -f -  load them (once, into a kernel without ours)
-  kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1 -o ir";
+  kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1 -o ir
+  picket compile -f manifests/ --node node-1 --budget rules=50000,elements=500000
+
+A namespace whose policies need more on the node than its budget is not compiled: the rules are printed with its pods
+closed, which then send and receive nothing, an error names the policies, and the exit code is 1.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -76,7 +82,10 @@ Examples:
   picket verify -f manifests/ --full             every pair
 
 It builds the cluster in network namespaces of its own, which end with it, and needs no root where user namespaces
-are allowed. The programs nft and ip must be installed.";
+are allowed. The programs nft and ip must be installed.
+
+If a namespace is over its budget on any node, nothing is sent: a node would close its pods, whatever their policies
+say. An error names the policies, and the exit code is 1.";
 
 /// Where objects come from.
 #[derive(Debug, Args)]
@@ -133,6 +142,9 @@ pub struct Compile {
     /// A bridge that carries pods, repeatable; without any, every bridge is taken for one
     #[arg(long = "bridge", value_name = "NAME")]
     pub bridges: Vec<String>,
+    /// Budgets.
+    #[command(flatten)]
+    pub budget: BudgetArg,
     /// nft text, nft JSON, or the rules before they take the kernel's shape
     #[arg(short, long, value_enum, default_value_t = CompileOutput::Nft)]
     pub output: CompileOutput,
@@ -196,6 +208,9 @@ pub struct Verify {
     /// Own-node egress.
     #[command(flatten)]
     pub node_egress: NodeEgressArg,
+    /// Budgets.
+    #[command(flatten)]
+    pub budget: BudgetArg,
     /// A table, or a JSON object a line
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -9,6 +9,7 @@
 //!                              +-> command::verify    verify -> testbed
 //! ```
 
+pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod command;

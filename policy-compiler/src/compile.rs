@@ -9,8 +9,8 @@ use crate::ir::{
     Action, Class, LocalPod, Match, NodeIr, PeerMatch, PortsMatch, Rule, Tier, TierKind,
 };
 use crate::model::{
-    Cluster, Direction, NetworkPolicy, Peers, Pod, PolicyPort, PortMatch, PortName, PortRange,
-    PortRanges, Ports, Protocol, Rule as PolicyRule,
+    Cluster, Direction, NamespacedName, NetworkPolicy, Peers, Pod, PolicyPort, PortMatch, PortName,
+    PortRange, PortRanges, Ports, Protocol, Rule as PolicyRule,
 };
 use crate::name::Namer;
 
@@ -21,6 +21,18 @@ pub fn compile(cluster: &Cluster, node: &str) -> NodeIr {
 
 /// As [`compile`], with a namer of the caller's.
 pub fn compile_with(cluster: &Cluster, node: &str, namer: Namer) -> NodeIr {
+    compile_closed(cluster, node, &BTreeSet::new(), namer)
+}
+
+/// As [`compile_with`], with pods that are closed: a class without rules in both directions, whatever policies
+/// select them, which are not looked at. A namespace over its [budget](crate::budget) gives its last accepted
+/// policies in `cluster`, and here its pods of which none were accepted.
+pub fn compile_closed(
+    cluster: &Cluster,
+    node: &str,
+    closed: &BTreeSet<NamespacedName>,
+    namer: Namer,
+) -> NodeIr {
     let mut plans: BTreeMap<String, ClassPlan<'_>> = BTreeMap::new();
     let mut pods = Vec::new();
     for pod in local_pods(cluster, node) {
@@ -29,7 +41,11 @@ pub fn compile_with(cluster: &Cluster, node: &str, namer: Namer) -> NodeIr {
             continue;
         }
         let mut class = |direction| {
-            let plan = ClassPlan::of(cluster, pod, direction)?;
+            let plan = if closed.contains(&pod.id) {
+                ClassPlan::closed(direction)
+            } else {
+                ClassPlan::of(cluster, pod, direction)?
+            };
             let identity = plan.identity();
             plans.entry(identity.clone()).or_insert(plan);
             Some(identity)
@@ -119,6 +135,15 @@ impl<'a> ClassPlan<'a> {
         })
     }
 
+    /// The plan for a closed pod: nothing selects it, and nothing is allowed.
+    fn closed(direction: Direction) -> Self {
+        Self {
+            direction,
+            policies: Vec::new(),
+            ports: ResolvedPorts::new(),
+        }
+    }
+
     /// What makes two pods share the class: never the content of rules, so that an edit keeps the name.
     fn identity(&self) -> String {
         let mut identity = self.direction.to_string();
@@ -134,7 +159,7 @@ impl<'a> ClassPlan<'a> {
     fn readable(&self) -> String {
         self.policies
             .first()
-            .map_or_else(String::new, |policy| policy.id.to_string())
+            .map_or_else(|| "closed".to_owned(), |policy| policy.id.to_string())
     }
 
     fn rules(&self) -> impl Iterator<Item = (&'a NetworkPolicy, &'a PolicyRule)> {

@@ -57,7 +57,7 @@ impl LocalPod {
 pub struct Class {
     /// The direction.
     pub direction: Direction,
-    /// The policies that make the class.
+    /// The policies that make the class; none for pods that are closed.
     pub policies: Vec<PolicyId>,
     /// Tiers in the order in which they are asked.
     pub tiers: Vec<Tier>,

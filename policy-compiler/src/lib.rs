@@ -1,6 +1,7 @@
 //! Kubernetes NetworkPolicy, validated, evaluated, and compiled to nftables.
 
 pub mod api;
+pub mod budget;
 pub mod compile;
 pub mod cover;
 pub mod delta;

@@ -4,9 +4,11 @@ use std::io::{self, Write};
 
 use policy_compiler::lower::{Bridges, Options, lower};
 use policy_compiler::model::InterfaceName;
-use policy_compiler::{compile, render};
+use policy_compiler::name::Namer;
+use policy_compiler::{budget, compile, render};
 
 use super::{Outcome, load};
+use crate::budget::tell;
 use crate::cli::{Compile, CompileOutput};
 
 pub(super) fn run(arguments: &Compile) -> anyhow::Result<Outcome> {
@@ -30,7 +32,9 @@ pub(super) fn run(arguments: &Compile) -> anyhow::Result<Outcome> {
         },
         ..Options::default()
     };
-    let ir = compile::compile(&cluster, &arguments.node);
+    let exceeded = budget::check(&cluster, &arguments.node, &arguments.budget.budgets());
+    let closed = budget::pods_of(&cluster, &arguments.node, exceeded.keys());
+    let ir = compile::compile_closed(&cluster, &arguments.node, &closed, Namer::default());
     let mut out = io::stdout().lock();
     match arguments.output {
         CompileOutput::Nft => out.write_all(render::text(&lower(&ir, &options)).as_bytes())?,
@@ -43,5 +47,16 @@ pub(super) fn run(arguments: &Compile) -> anyhow::Result<Outcome> {
             writeln!(out)?;
         }
     }
-    Ok(Outcome::Done)
+    if exceeded.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    out.flush()?;
+    let namespaces: Vec<_> = exceeded.keys().map(String::as_str).collect();
+    let closed = format!(
+        "closed in the rules of node {}, where their pods send and receive nothing: {}",
+        arguments.node,
+        namespaces.join(", ")
+    );
+    tell(exceeded.values(), &closed)?;
+    Ok(Outcome::Findings)
 }

@@ -3,10 +3,12 @@
 use std::io::{self, BufWriter, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use policy_compiler::budget::check_all;
 use policy_compiler::model::Cluster;
 use testbed::ProbeOptions;
 
 use super::{Outcome, load, name, read_flows};
+use crate::budget::tell;
 use crate::cli::{Output, Verify};
 use crate::flow::Answer;
 use crate::verify::{Sample, Settings, Summary, compiled, every_pair, sample, table, verify};
@@ -20,6 +22,13 @@ pub(super) fn run(arguments: &Verify) -> anyhow::Result<Outcome> {
         probes: ProbeOptions::default(),
     };
     let cluster = load(&arguments.input)?;
+    let exceeded = check_all(&cluster, &arguments.budget.budgets());
+    if !exceeded.is_empty() {
+        let consequence = "nothing is verified: a node closes the pods of a namespace that is over its budget, \
+            whatever its policies say";
+        tell(&exceeded, consequence)?;
+        return Ok(Outcome::Findings);
+    }
     let questions = match &arguments.flows {
         Some(path) => {
             let questions = read_flows(path, &arguments.input)?;

@@ -117,7 +117,10 @@ fn tier_rules(
     let default = Rule::verdict([], verdict_of(tier.default));
     // nft loses the comments of chains on import, so a rule says what the chain is.
     let direction = context.class.direction;
-    let title = format!("{direction} isolated by {}", list(&context.class.policies));
+    let title = match context.class.policies.as_slice() {
+        [] => format!("{direction} closed: the namespace is over its budget"),
+        policies => format!("{direction} isolated by {}", list(policies)),
+    };
     rules.push(default.comment(comment(&title)));
     rules
 }
