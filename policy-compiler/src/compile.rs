@@ -1,16 +1,14 @@
 //! Cluster state to the rules of one node.
 
 mod peers;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::peers::PeerTable;
-use crate::ir::{
-    Action, Class, LocalPod, Match, NodeIr, PeerMatch, PortsMatch, Rule, Tier, TierKind,
-};
+use self::rules::{Matches, NamedMatch, policy_ports};
+use crate::ir::{Action, Class, LocalPod, NodeIr, Rule, Tier, TierKind};
 use crate::model::{
-    Cluster, Direction, NamespacedName, NetworkPolicy, Peers, Pod, PolicyPort, PortMatch, PortName,
-    PortRange, PortRanges, Ports, Protocol, Rule as PolicyRule,
+    Cluster, Direction, NamespacedName, NetworkPolicy, Pod, PolicyId, PortMatch, PortName, Protocol,
 };
 use crate::name::Namer;
 
@@ -54,11 +52,13 @@ pub fn compile_closed(
         pods.push((pod, addresses, egress, ingress));
     }
 
-    let mut table = PeerTable::default();
-    for plan in plans.values() {
-        plan.register_peers(&mut table);
-    }
-    let table = table.resolve(cluster, namer);
+    let mut matches = Matches::default();
+    let rules: Vec<_> = plans
+        .values()
+        .map(|plan| plan.rules(&mut matches))
+        .collect();
+    let table = matches.peers().resolve(cluster, namer);
+    let matches = matches.named(&table);
 
     let readable: Vec<_> = plans
         .iter()
@@ -67,7 +67,11 @@ pub fn compile_closed(
     let names = namer.name(readable.iter().map(|(text, id)| (text.as_str(), *id)));
     let classes = plans
         .iter()
-        .map(|(identity, plan)| (names[identity.as_str()].clone(), plan.class(&table)))
+        .zip(rules)
+        .map(|((identity, plan), rules)| {
+            let class = plan.class(rules, &matches);
+            (names[identity.as_str()].clone(), class)
+        })
         .collect();
     let name_of = |identity: Option<String>| identity.map(|id| names[id.as_str()].clone());
     NodeIr {
@@ -162,126 +166,44 @@ impl<'a> ClassPlan<'a> {
             .map_or_else(|| "closed".to_owned(), |policy| policy.id.to_string())
     }
 
-    fn rules(&self) -> impl Iterator<Item = (&'a NetworkPolicy, &'a PolicyRule)> {
-        self.policies.iter().flat_map(|policy| {
-            let rules = policy.rules(self.direction).unwrap_or_default();
-            rules.iter().map(move |rule| (*policy, rule))
-        })
-    }
-
-    fn register_peers(&self, table: &mut PeerTable) {
-        for (_, rule) in self.rules() {
-            for peer in peers(rule) {
-                if numbers(rule, &self.ports).is_some()
-                    && let Some(peer) = peer
-                {
-                    table.add_peer(peer);
-                }
-                for (name, protocol) in self.peer_named_ports(rule) {
-                    table.add_named_port(peer, name, protocol);
-                }
-            }
-        }
-    }
-
-    /// Named ports that each destination resolves for itself: those of egress rules.
-    fn peer_named_ports<'r>(&self, rule: &'r PolicyRule) -> BTreeSet<(&'r str, Protocol)> {
-        if self.direction == Direction::Ingress {
-            return BTreeSet::new();
-        }
-        policy_ports(rule)
-            .filter_map(|port| match &port.port {
-                PortMatch::Named(name) => Some((name.as_str(), port.protocol)),
-                _ => None,
-            })
-            .collect()
-    }
-
-    fn class(&self, table: &peers::Resolved) -> Class {
-        let mut rules: Vec<Rule> = Vec::new();
-        let mut index: BTreeMap<Match, usize> = BTreeMap::new();
-        for (policy, rule) in self.rules() {
-            for matches in self.matches(rule, table) {
-                // Rules of one tier that all accept commute, so equal ones merge.
-                let at = *index.entry(matches.clone()).or_insert_with(|| {
-                    rules.push(Rule {
-                        action: Action::Accept,
-                        matches,
-                        policies: BTreeSet::new(),
+    /// The class's rules: a match by its number, and the policies that ask for it.
+    fn rules(&self, matches: &mut Matches<'a>) -> Vec<(usize, Vec<&'a PolicyId>)> {
+        let mut rules: Vec<(usize, Vec<_>)> = Vec::new();
+        let mut index: BTreeMap<usize, usize> = BTreeMap::new();
+        for policy in &self.policies {
+            for rule in policy.rules(self.direction).unwrap_or_default() {
+                for number in matches.of(rule, self.direction, &self.ports).iter() {
+                    // Rules of one tier that all accept commute, so equal ones merge.
+                    let at = *index.entry(*number).or_insert_with(|| {
+                        rules.push((*number, Vec::new()));
+                        rules.len() - 1
                     });
-                    rules.len() - 1
-                });
-                rules[at].policies.insert(policy.id.clone());
+                    let policies = &mut rules[at].1;
+                    // Policies come in order, so one that has the rule twice comes twice in a row.
+                    if policies.last() != Some(&&policy.id) {
+                        policies.push(&policy.id);
+                    }
+                }
             }
         }
+        rules
+    }
+
+    fn class(&self, rules: Vec<(usize, Vec<&PolicyId>)>, matches: &[NamedMatch]) -> Class {
+        let rules = rules.into_iter().map(|(number, policies)| Rule {
+            action: Action::Accept,
+            matches: matches[number].to_match(),
+            policies: policies.into_iter().cloned().collect(),
+        });
         Class {
             direction: self.direction,
             policies: self.policies.iter().map(|p| p.id.clone()).collect(),
             tiers: vec![Tier {
                 kind: TierKind::NetworkPolicy,
-                rules,
+                rules: rules.collect(),
                 // NetworkPolicy decides finally for the pods that it isolates.
                 default: Action::Deny,
             }],
         }
     }
-
-    fn matches(&self, rule: &PolicyRule, table: &peers::Resolved) -> Vec<Match> {
-        let mut matches = Vec::new();
-        for peer in peers(rule) {
-            if let Some(ports) = numbers(rule, &self.ports) {
-                matches.push(Match {
-                    peer: peer.map_or(PeerMatch::Any, |p| PeerMatch::Set(table.peer_name(p))),
-                    ports,
-                });
-            }
-            for (name, protocol) in self.peer_named_ports(rule) {
-                let set = table.named_port_name(peer, name, protocol);
-                matches.push(Match {
-                    peer: PeerMatch::NamedPorts(set),
-                    ports: PortsMatch::Any,
-                });
-            }
-        }
-        matches
-    }
-}
-
-fn policy_ports(rule: &PolicyRule) -> impl Iterator<Item = &PolicyPort> {
-    match &rule.ports {
-        Ports::Any => &[],
-        Ports::Of(ports) => ports.as_slice(),
-    }
-    .iter()
-}
-
-/// The rule's peers; one `None` stands for every peer.
-fn peers(rule: &PolicyRule) -> Vec<Option<&crate::model::Peer>> {
-    match &rule.peers {
-        Peers::Any => vec![None],
-        Peers::Of(peers) => peers.iter().map(Some).collect(),
-    }
-}
-
-/// The rule's ports that are numbers, names among them where `resolved` knows them. None if no number is left:
-/// such a rule matches nothing, which must not be mistaken for matching every port.
-fn numbers(rule: &PolicyRule, resolved: &ResolvedPorts) -> Option<PortsMatch> {
-    let Ports::Of(ports) = &rule.ports else {
-        return Some(PortsMatch::Any);
-    };
-    let mut by_protocol: BTreeMap<Protocol, PortRanges> = BTreeMap::new();
-    let mut add = |protocol, range| by_protocol.entry(protocol).or_default().insert(range);
-    for port in ports {
-        match &port.port {
-            PortMatch::All => add(port.protocol, PortRange::ALL),
-            PortMatch::Range(range) => add(port.protocol, *range),
-            PortMatch::Named(name) => {
-                let numbers = resolved.get(&(name.clone(), port.protocol));
-                for number in numbers.into_iter().flatten() {
-                    add(port.protocol, PortRange::single(*number));
-                }
-            }
-        }
-    }
-    (!by_protocol.is_empty()).then_some(PortsMatch::Of(by_protocol))
 }

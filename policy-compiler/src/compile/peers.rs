@@ -4,49 +4,50 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::ir::{NamedPortSet, PeerMembers, PeerSet};
-use crate::model::{Cluster, NamespaceScope, Peer, Pod, PortName, Protocol};
+use crate::model::{Cluster, LabelSelector, Labels, NamespaceScope, Peer, Pod, Protocol};
 use crate::name::Namer;
 
 /// A peer, a port's name and its protocol. Without a peer: every pod of the cluster.
-type NamedPortKey = (Option<Peer>, PortName, Protocol);
+pub(super) type NamedPortKey<'a> = (Option<&'a Peer>, &'a str, Protocol);
 
 /// The peers that a node's classes name.
 #[derive(Default)]
-pub(super) struct PeerTable {
-    peers: BTreeSet<Peer>,
-    named_ports: BTreeSet<NamedPortKey>,
+pub(super) struct PeerTable<'a> {
+    peers: BTreeSet<&'a Peer>,
+    named_ports: BTreeSet<NamedPortKey<'a>>,
 }
 
-impl PeerTable {
-    pub(super) fn add_peer(&mut self, peer: &Peer) {
-        if !self.peers.contains(peer) {
-            self.peers.insert(peer.clone());
-        }
+impl<'a> PeerTable<'a> {
+    pub(super) fn add_peer(&mut self, peer: &'a Peer) {
+        self.peers.insert(peer);
     }
 
-    pub(super) fn add_named_port(&mut self, peer: Option<&Peer>, name: &str, protocol: Protocol) {
-        self.named_ports
-            .insert((peer.cloned(), name.to_owned(), protocol));
+    pub(super) fn add_named_port(&mut self, key: NamedPortKey<'a>) {
+        self.named_ports.insert(key);
     }
 
     /// Gives every peer its name and its members.
-    pub(super) fn resolve(self, cluster: &Cluster, namer: Namer) -> Resolved {
+    pub(super) fn resolve(self, cluster: &Cluster, namer: Namer) -> Resolved<'a> {
         let pods = PeerPods::new(cluster);
-        let texts: Vec<_> = self.peers.iter().map(identity_of_peer).collect();
+        let texts: Vec<_> = self
+            .peers
+            .iter()
+            .map(|peer| identity_of_peer(peer))
+            .collect();
         let names = namer.name(
             texts
                 .iter()
                 .map(|(short, id)| (short.as_str(), id.as_str())),
         );
         let mut resolved = Resolved::default();
-        for (peer, (_, identity)) in self.peers.iter().zip(&texts) {
+        for (peer, (_, identity)) in self.peers.into_iter().zip(&texts) {
             let name = names[identity.as_str()].clone();
             let set = PeerSet {
-                peer: peer.to_string(),
+                peer: identity.clone(),
                 members: pods.members(peer),
             };
             resolved.peers.insert(name.clone(), set);
-            resolved.peer_names.insert(peer.clone(), name);
+            resolved.peer_names.insert(peer, name);
         }
         let texts: Vec<_> = self
             .named_ports
@@ -58,14 +59,14 @@ impl PeerTable {
                 .iter()
                 .map(|(short, id)| (short.as_str(), id.as_str())),
         );
-        for (key, (_, identity)) in self.named_ports.iter().zip(&texts) {
+        for (key, (_, identity)) in self.named_ports.into_iter().zip(&texts) {
             let name = names[identity.as_str()].clone();
             let set = NamedPortSet {
                 peer: identity.clone(),
                 members: pods.named_ports(key),
             };
             resolved.named_ports.insert(name.clone(), set);
-            resolved.named_port_names.insert(key.clone(), name);
+            resolved.named_port_names.insert(key, name);
         }
         resolved
     }
@@ -87,7 +88,7 @@ fn identity_of_peer(peer: &Peer) -> (String, String) {
     (readable, peer.to_string())
 }
 
-fn identity_of_named_port((peer, name, protocol): &NamedPortKey) -> (String, String) {
+fn identity_of_named_port((peer, name, protocol): &NamedPortKey<'_>) -> (String, String) {
     let (readable, identity) = match peer {
         Some(peer) => identity_of_peer(peer),
         None => ("any".into(), "every pod".into()),
@@ -100,101 +101,119 @@ fn identity_of_named_port((peer, name, protocol): &NamedPortKey) -> (String, Str
 
 /// Named sets with their members.
 #[derive(Default)]
-pub(super) struct Resolved {
+pub(super) struct Resolved<'a> {
     pub(super) peers: BTreeMap<String, PeerSet>,
     pub(super) named_ports: BTreeMap<String, NamedPortSet>,
-    peer_names: BTreeMap<Peer, String>,
-    named_port_names: BTreeMap<NamedPortKey, String>,
+    peer_names: BTreeMap<&'a Peer, String>,
+    named_port_names: BTreeMap<NamedPortKey<'a>, String>,
 }
 
-impl Resolved {
+impl Resolved<'_> {
     /// The name of a registered peer.
     pub(super) fn peer_name(&self, peer: &Peer) -> String {
         self.peer_names[peer].clone()
     }
 
     /// The name of a registered named port.
-    pub(super) fn named_port_name(
-        &self,
-        peer: Option<&Peer>,
-        name: &str,
-        protocol: Protocol,
-    ) -> String {
-        self.named_port_names[&(peer.cloned(), name.to_owned(), protocol)].clone()
+    pub(super) fn named_port_name(&self, key: NamedPortKey<'_>) -> String {
+        self.named_port_names[&key].clone()
     }
 }
 
-/// The pods that a selector can find, by namespace, with the addresses that they own.
+/// Pods that no selector can tell apart.
+struct Alike<'a> {
+    labels: &'a Labels,
+    /// Their addresses, each with its pod.
+    addresses: Vec<(IpAddr, &'a Pod)>,
+}
+
+/// The pods that a selector can find, by namespace and labels, with the addresses that they own.
 struct PeerPods<'a> {
     cluster: &'a Cluster,
-    by_namespace: BTreeMap<&'a str, Vec<(&'a Pod, Vec<IpAddr>)>>,
+    by_namespace: BTreeMap<&'a str, Vec<Alike<'a>>>,
 }
 
 impl<'a> PeerPods<'a> {
     fn new(cluster: &'a Cluster) -> Self {
-        let mut by_namespace: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<&str, BTreeMap<&Labels, Vec<_>>> = BTreeMap::new();
         for pod in cluster.pods.values().filter(|pod| pod.is_on_pod_network()) {
-            let addresses: Vec<_> = cluster.addresses_of(pod).collect();
-            if !addresses.is_empty() {
-                let pods = by_namespace.entry(&pod.id.namespace).or_default();
-                pods.push((pod, addresses));
-            }
+            let by_labels = by_namespace.entry(&pod.id.namespace).or_default();
+            let addresses = by_labels.entry(&pod.labels).or_default();
+            addresses.extend(cluster.owned_by(pod).map(|address| (address, pod)));
         }
+        let alike = |by_labels: BTreeMap<&'a Labels, _>| {
+            let alike = by_labels.into_iter();
+            alike
+                .map(|(labels, addresses)| Alike { labels, addresses })
+                .collect()
+        };
         Self {
             cluster,
-            by_namespace,
+            by_namespace: by_namespace
+                .into_iter()
+                .map(|(namespace, by_labels)| (namespace, alike(by_labels)))
+                .collect(),
         }
     }
 
     fn members(&self, peer: &Peer) -> PeerMembers {
         match peer {
             Peer::Block(block) => PeerMembers::Block(block.ranges()),
-            Peer::Pods { .. } => PeerMembers::Pods(
-                self.select(Some(peer))
-                    .flat_map(|(_, addresses)| addresses)
-                    .copied()
-                    .collect(),
-            ),
+            Peer::Pods { namespaces, pods } => {
+                let found = self.select(namespaces, pods);
+                PeerMembers::Pods(found.map(|(address, _)| *address).collect())
+            }
         }
     }
 
     /// Each pod with its own numbers: a product of addresses and numbers would allow too much.
     fn named_ports(
         &self,
-        (peer, name, protocol): &NamedPortKey,
+        (peer, name, protocol): NamedPortKey<'_>,
     ) -> BTreeSet<(IpAddr, Protocol, u16)> {
-        let mut members = BTreeSet::new();
-        for (pod, addresses) in self.select(peer.as_ref()) {
-            for number in pod.numbers_of(name, *protocol) {
-                let in_block = |address: &&IpAddr| match peer {
-                    Some(Peer::Block(block)) => block.contains(**address),
-                    _ => true,
-                };
-                let addresses = addresses.iter().filter(in_block);
-                members.extend(addresses.map(|address| (*address, *protocol, number)));
+        let numbers = |(address, pod): &(IpAddr, &'a Pod)| {
+            let (address, pod) = (*address, *pod);
+            pod.numbers_of(name, protocol)
+                .map(move |number| (address, protocol, number))
+        };
+        match peer {
+            None => self.all().flat_map(numbers).collect(),
+            Some(Peer::Pods { namespaces, pods }) => {
+                self.select(namespaces, pods).flat_map(numbers).collect()
+            }
+            Some(Peer::Block(block)) => {
+                let ranges = block.ranges();
+                let inside = self.all().filter(|(address, _)| ranges.contains(*address));
+                inside.flat_map(numbers).collect()
             }
         }
-        members
     }
 
-    /// The pods that the peer's selectors find; every pod for a block, and without a peer.
-    fn select(&self, peer: Option<&Peer>) -> impl Iterator<Item = &(&'a Pod, Vec<IpAddr>)> {
-        let (scope, selector) = match peer {
-            Some(Peer::Pods { namespaces, pods }) => (Some(namespaces), Some(pods)),
-            Some(Peer::Block(_)) | None => (None, None),
+    fn all(&self) -> impl Iterator<Item = &(IpAddr, &'a Pod)> {
+        let alike = self.by_namespace.values().flatten();
+        alike.flat_map(|alike| &alike.addresses)
+    }
+
+    /// The addresses of the pods that the selectors find.
+    fn select(
+        &self,
+        namespaces: &NamespaceScope,
+        pods: &LabelSelector,
+    ) -> impl Iterator<Item = &(IpAddr, &'a Pod)> {
+        let found: Vec<&Vec<Alike<'a>>> = match namespaces {
+            NamespaceScope::Own(own) => self.by_namespace.get(own.as_str()).into_iter().collect(),
+            NamespaceScope::Matching(selector) => {
+                let matches = |name: &str| {
+                    let labels = self.cluster.namespace_labels(name);
+                    labels.is_some_and(|labels| selector.matches(labels))
+                };
+                let namespaces = self.by_namespace.iter();
+                let namespaces = namespaces.filter(|(name, _)| matches(name));
+                namespaces.map(|(_, alike)| alike).collect()
+            }
         };
-        let namespaces = self
-            .by_namespace
-            .iter()
-            .filter(move |(name, _)| match scope {
-                None => true,
-                Some(NamespaceScope::Own(own)) => *own == **name,
-                Some(NamespaceScope::Matching(selector)) => self
-                    .cluster
-                    .namespace_labels(name)
-                    .is_some_and(|labels| selector.matches(labels)),
-            });
-        let pods = namespaces.flat_map(|(_, pods)| pods);
-        pods.filter(move |(pod, _)| selector.is_none_or(|selector| selector.matches(&pod.labels)))
+        let found = found.into_iter().flatten();
+        let found = found.filter(|alike| pods.matches(alike.labels));
+        found.flat_map(|alike| &alike.addresses)
     }
 }

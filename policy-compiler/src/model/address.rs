@@ -347,11 +347,14 @@ impl AddressRanges {
         let mut left = Vec::new();
         for range in &self.0 {
             let mut first = Some(range.first);
-            for other in others.0.iter().filter(|other| {
-                other.family == range.family
-                    && other.first <= range.last
-                    && other.last >= range.first
-            }) {
+            // Both are in order: those that reach into this range follow each other.
+            let reaching = others
+                .0
+                .partition_point(|other| (other.family, other.last) < (range.family, range.first));
+            let reaching = others.0[reaching..]
+                .iter()
+                .take_while(|other| other.family == range.family && other.first <= range.last);
+            for other in reaching {
                 let Some(from) = first else { break };
                 if other.first > from {
                     left.push(AddressRange {
@@ -377,9 +380,11 @@ impl AddressRanges {
     /// Whether the address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (family, bits) = (Family::of(address), bits_of(address));
-        self.0
-            .iter()
-            .any(|range| range.family == family && (range.first..=range.last).contains(&bits))
+        let from = self
+            .0
+            .partition_point(|range| (range.family, range.last) < (family, bits));
+        let range = self.0.get(from);
+        range.is_some_and(|range| range.family == family && range.first <= bits)
     }
 
     /// The ranges in order.
@@ -491,6 +496,54 @@ mod tests {
             text(&ranges(&["255.255.255.255/32", "::/128"])),
             "255.255.255.255 ::"
         );
+    }
+
+    #[test]
+    fn minus_and_contains_say_of_every_address_what_the_networks_say() {
+        // Of each family the first addresses and the last, in every combination of four networks.
+        let networks = |from: &[&str]| {
+            let mut all = vec![Vec::new()];
+            for text in from {
+                let with: Vec<Vec<Cidr>> = all
+                    .iter()
+                    .map(|some: &Vec<Cidr>| [some.clone(), vec![cidr(text)]].concat())
+                    .collect();
+                all.extend(with);
+            }
+            all
+        };
+        let addresses = (0..10u32).flat_map(|n| {
+            let v6 = |bits| IpAddr::from(Ipv6Addr::from_bits(bits));
+            [
+                Ipv4Addr::from_bits(n).into(),
+                Ipv4Addr::from_bits(u32::MAX - n).into(),
+                v6(n.into()),
+                v6(u128::MAX - u128::from(n)),
+            ]
+        });
+        let addresses: Vec<IpAddr> = addresses.collect();
+        let several = ["0.0.0.0/30", "0.0.0.8/31", "255.255.255.252/30", "::/125"];
+        let others = [
+            "0.0.0.1/32",
+            "0.0.0.2/31",
+            "0.0.0.9/32",
+            "255.255.255.255/32",
+            "::4/126",
+        ];
+        for these in networks(&several) {
+            for those in networks(&others) {
+                let left = AddressRanges::union(&these).minus(&AddressRanges::union(&those));
+                for address in &addresses {
+                    let in_any = |of: &[Cidr]| of.iter().any(|cidr| cidr.contains(*address));
+                    let expected = in_any(&these) && !in_any(&those);
+                    assert_eq!(
+                        left.contains(*address),
+                        expected,
+                        "{these:?} {those:?} {address}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The state of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Labels, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
@@ -17,6 +17,8 @@ pub struct Cluster {
     /// NetworkPolicies.
     pub policies: BTreeMap<PolicyId, NetworkPolicy>,
     owners: BTreeMap<IpAddr, OwnerKey>,
+    /// Addresses that more than one object claims. There are few, and of others nobody has to look up the owner.
+    contested: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +61,9 @@ impl Cluster {
                 .map(|policy| (policy.id.clone(), policy))
                 .collect(),
             owners: BTreeMap::new(),
+            contested: BTreeSet::new(),
         };
-        cluster.owners = owners(&cluster);
+        (cluster.owners, cluster.contested) = owners(&cluster);
         cluster
     }
 
@@ -74,12 +77,20 @@ impl Cluster {
         }
     }
 
-    /// The addresses that a pod owns, in order of family.
+    /// The addresses that a pod of the cluster owns, in order of family.
     pub fn addresses_of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = IpAddr> + 'a {
-        let owns = |address: &IpAddr| matches!(self.owner(*address), Owner::Pod(owner) if owner.id == pod.id);
-        let mut addresses: Vec<_> = pod.addresses.iter().copied().filter(owns).collect();
+        let mut addresses: Vec<_> = self.owned_by(pod).collect();
         addresses.sort_unstable();
         addresses.into_iter()
+    }
+
+    /// As [`Cluster::addresses_of`], in the order of the pod's object.
+    pub(crate) fn owned_by<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = IpAddr> + 'a {
+        let owns = |address: &IpAddr| match self.contested.contains(address) {
+            true => matches!(self.owner(*address), Owner::Pod(owner) if owner.id == pod.id),
+            false => pod.is_on_pod_network(),
+        };
+        pod.addresses.iter().copied().filter(owns)
     }
 
     /// The policies of a namespace, in order.
@@ -96,8 +107,15 @@ impl Cluster {
     }
 }
 
-fn owners(cluster: &Cluster) -> BTreeMap<IpAddr, OwnerKey> {
+/// Whose each address is, and which addresses more than one object claims.
+fn owners(cluster: &Cluster) -> (BTreeMap<IpAddr, OwnerKey>, BTreeSet<IpAddr>) {
     let mut owners = BTreeMap::new();
+    let mut contested = BTreeSet::new();
+    let mut claim = |address: IpAddr, owner| {
+        if owners.insert(address, owner).is_some() {
+            contested.insert(address);
+        }
+    };
     let mut pods: Vec<_> = cluster
         .pods
         .values()
@@ -107,21 +125,21 @@ fn owners(cluster: &Cluster) -> BTreeMap<IpAddr, OwnerKey> {
     pods.sort_by_key(|pod| std::cmp::Reverse((pod.terminating, pod.phase, &pod.id)));
     for pod in pods {
         for address in &pod.addresses {
-            owners.insert(*address, OwnerKey::Pod(pod.id.clone()));
+            claim(*address, OwnerKey::Pod(pod.id.clone()));
         }
     }
     for pod in cluster.pods.values().filter(|pod| pod.host_network) {
         // A hostNetwork pod has its node's addresses, also those that the Node object does not list.
         if let Some(node) = pod.node.as_ref().filter(|_| !pod.phase.is_terminal()) {
             for address in &pod.addresses {
-                owners.insert(*address, OwnerKey::Node(node.clone()));
+                claim(*address, OwnerKey::Node(node.clone()));
             }
         }
     }
     for node in cluster.nodes.values() {
         for address in &node.addresses {
-            owners.insert(*address, OwnerKey::Node(node.name.clone()));
+            claim(*address, OwnerKey::Node(node.name.clone()));
         }
     }
-    owners
+    (owners, contested)
 }

@@ -130,18 +130,15 @@ fn combine(a: &[PortRange], b: &[PortRange], holds: impl Fn(bool, bool) -> bool)
         let after = ranges.partition_point(|range| range.first() <= port);
         after > 0 && ranges[after - 1].contains(port)
     };
-    let mut result = PortRanges::default();
-    for pair in bounds.windows(2) {
-        let (Ok(first), Ok(last)) = (u16::try_from(pair[0]), u16::try_from(pair[1] - 1)) else {
-            continue;
-        };
-        if holds(within(a, first), within(b, first))
-            && let Some(range) = PortRange::new(first, last)
-        {
-            result.insert(range);
-        }
-    }
-    result
+    let ranges = bounds.windows(2).filter_map(|pair| {
+        let (first, last) = (
+            u16::try_from(pair[0]).ok()?,
+            u16::try_from(pair[1] - 1).ok()?,
+        );
+        let holds = holds(within(a, first), within(b, first));
+        PortRange::new(first, last).filter(|_| holds)
+    });
+    ranges.collect()
 }
 
 impl fmt::Display for Allowed {

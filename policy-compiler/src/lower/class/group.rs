@@ -135,19 +135,17 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// `10.0.0.1 . tcp . 80`
-    fn flat(&self) -> impl Iterator<Item = Vec<Value>> {
+    /// Address, protocol and port of each element.
+    fn flat(&self) -> impl Iterator<Item = (IpAddr, Protocol, u16)> {
         let single = |(protocol, ranges): (Protocol, &'a PortRanges)| {
             ranges.iter().map(move |range| (protocol, range.first()))
         };
         let ports = self.ports.into_iter().flat_map(single);
         let pods = ports.flat_map(|(protocol, port)| {
-            self.pods
-                .iter()
-                .map(move |pod| named_port(*pod, protocol, port))
+            let pods = self.pods.iter();
+            pods.map(move |pod| (*pod, protocol, port))
         });
-        let named = self.named_ports.iter();
-        pods.chain(named.map(|(address, protocol, port)| named_port(*address, *protocol, *port)))
+        pods.chain(self.named_ports.iter().copied())
     }
 }
 
@@ -160,7 +158,13 @@ pub(super) fn elements(
     let groups = groups.iter();
     Some(match kind {
         Kind::Everything | Kind::EveryPeer => BTreeSet::new(),
-        Kind::Flat => groups.flat_map(Group::flat).collect(),
+        Kind::Flat => {
+            // Put in order before they are elements, which are bigger and slower to compare.
+            let flat: BTreeSet<_> = groups.flat_map(Group::flat).collect();
+            let flat = flat.into_iter();
+            flat.map(|(address, protocol, port)| named_port(address, protocol, port))
+                .collect()
+        }
         Kind::Pods => {
             let pods = groups.flat_map(|group| &group.pods);
             pods.map(|pod| vec![Value::Address(*pod)]).collect()

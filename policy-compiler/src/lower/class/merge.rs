@@ -33,7 +33,7 @@ use super::group::{Group, Kind, elements, groups};
 use super::{Context, Part, list, port_match};
 use crate::lower::digit;
 use crate::lower::sets::address_type;
-use crate::model::{PolicyId, PortRanges, Protocol};
+use crate::model::{PolicyId, PortRange, PortRanges, Protocol};
 use crate::name::comment;
 use crate::ruleset::{KeyType, Match, Rule, Set, Table, Value, Verdict};
 
@@ -102,17 +102,20 @@ pub(super) fn merge(context: &Context<'_>, parts: &[Part<'_>], table: &mut Table
 
 /// `tcp dport { 80, 443 } accept`: one rule per protocol.
 fn every_peer(parts: &[Part<'_>]) -> Vec<Rule> {
-    let mut protocols: BTreeMap<Protocol, (PortRanges, Vec<Part<'_>>)> = BTreeMap::new();
+    let mut protocols: BTreeMap<Protocol, (Vec<PortRange>, Vec<Part<'_>>)> = BTreeMap::new();
     for part in parts {
         if let Some((protocol, ranges)) = part.ports {
             let (ports, parts) = protocols.entry(protocol).or_default();
-            ranges.iter().for_each(|range| ports.insert(range));
+            ports.extend(ranges.iter());
             parts.push(*part);
         }
     }
     protocols
         .into_iter()
-        .map(|(protocol, (ports, parts))| accept([port_match(protocol, &ports)], &parts))
+        .map(|(protocol, (ports, parts))| {
+            let ports: PortRanges = ports.into_iter().collect();
+            accept([port_match(protocol, &ports)], &parts)
+        })
         .collect()
 }
 
