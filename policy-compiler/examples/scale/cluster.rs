@@ -77,26 +77,25 @@ fn namespace(tenant: usize) -> Value {
     }}})
 }
 
-/// A pod with an address of each family, and three ports with names.
+/// A pod of one of an app's ReplicaSets, of which there are two while an app is rolled out.
 fn pod(index: usize, tenants: usize, nodes: usize) -> Value {
     let (tenant, of_tenant) = (index % tenants, index / tenants);
     let (app, replica) = (of_tenant % APPS, of_tenant / APPS);
-    let node = scattered(index) % nodes.max(1);
-    let name = format!("app-{app}-{replica}");
-    manifest(
-        (&format!("tenant-{tenant}"), &name),
-        &json!({
-            "app": format!("app-{app}"),
-            "tier": TIERS[app % TIERS.len()],
-            "version": format!("v{}", replica % 3),
-            "pod-template-hash": format!("{:x}", scattered(tenant * APPS + app)),
-        }),
-        &format!("node-{node}"),
-        index,
-    )
+    let version = app % 3 + usize::from(app % 4 == 0 && replica % 3 == 0);
+    let hash = format!("{:x}", scattered(app * 10 + version) & 0xffff_ffff);
+    let namespace = format!("tenant-{tenant}");
+    let name = format!("app-{app}-{hash}-{:05x}", scattered(index) & 0xf_ffff);
+    let labels = json!({
+        "app": format!("app-{app}"),
+        "tier": TIERS[app % TIERS.len()],
+        "version": format!("v{version}"),
+        "pod-template-hash": hash,
+    });
+    let node = format!("node-{}", scattered(index) % nodes.max(1));
+    manifest((&namespace, &name), &labels, &node, index)
 }
 
-/// A running pod. The index makes its addresses.
+/// A running pod with an address of each family, which its index makes, and three ports with names.
 pub(crate) fn manifest(
     (namespace, name): (&str, &str),
     labels: &Value,

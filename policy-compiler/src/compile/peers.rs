@@ -120,7 +120,7 @@ impl Resolved<'_> {
     }
 }
 
-/// Pods that no selector can tell apart.
+/// Pods of a namespace that no selector can tell apart, since their labels are the same.
 struct Alike<'a> {
     labels: &'a Labels,
     /// Their addresses, each with its pod.
@@ -135,24 +135,23 @@ struct PeerPods<'a> {
 
 impl<'a> PeerPods<'a> {
     fn new(cluster: &'a Cluster) -> Self {
-        let mut by_namespace: BTreeMap<&str, BTreeMap<&Labels, Vec<_>>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<&str, Vec<Alike<'a>>> = BTreeMap::new();
         for pod in cluster.pods.values().filter(|pod| pod.is_on_pod_network()) {
-            let by_labels = by_namespace.entry(&pod.id.namespace).or_default();
-            let addresses = by_labels.entry(&pod.labels).or_default();
-            addresses.extend(cluster.owned_by(pod).map(|address| (address, pod)));
+            let all = by_namespace.entry(&pod.id.namespace).or_default();
+            let addresses = cluster.owned_by(pod).map(|address| (address, pod));
+            // Pods of a ReplicaSet follow each other by name. Whoever else is alike costs one more question to each
+            // selector, which is less than to look for all.
+            match all.last_mut().filter(|last| *last.labels == pod.labels) {
+                Some(alike) => alike.addresses.extend(addresses),
+                None => all.push(Alike {
+                    labels: &pod.labels,
+                    addresses: addresses.collect(),
+                }),
+            }
         }
-        let alike = |by_labels: BTreeMap<&'a Labels, _>| {
-            let alike = by_labels.into_iter();
-            alike
-                .map(|(labels, addresses)| Alike { labels, addresses })
-                .collect()
-        };
         Self {
             cluster,
-            by_namespace: by_namespace
-                .into_iter()
-                .map(|(namespace, by_labels)| (namespace, alike(by_labels)))
-                .collect(),
+            by_namespace,
         }
     }
 
