@@ -1,8 +1,10 @@
 //! The command line.
 
 mod budget;
+mod completions;
 mod diff;
 mod lint;
+mod man;
 mod matrix;
 
 use std::path::PathBuf;
@@ -12,23 +14,33 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
 pub use self::budget::BudgetArg;
+pub use self::completions::Completions;
 pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
+pub use self::man::Man;
 pub use self::matrix::{Matrix, MatrixOutput};
 use crate::flow::FamilyName;
 
 /// Kubernetes NetworkPolicy on plain nftables.
 #[derive(Debug, Parser)]
-#[command(name = "picket", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "picket", version, arg_required_else_help = true, after_help = format!("Exit codes: {EXIT_CODES}\n\n{EXAMPLES}"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget,
-lint, diff --exit-code); 2 bad usage, bad input, or a flow that cannot be asked.";
+/// What each exit code means.
+pub const EXIT_CODES: &str = "\
+0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
+diff --exit-code); 2 bad usage, bad input, or a flow that cannot be asked.";
+
+const EXAMPLES: &str = "\
+Examples:
+  picket explain -f manifests/ shop/web shop/db 5432/tcp
+  picket lint -f manifests/
+  picket verify -f manifests/
+  kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -36,6 +48,9 @@ pub enum Command {
     /// Print what would be loaded on a node
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(Compile),
+    /// Print the completion script of a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(Completions),
     /// Say which flows a change of objects opens and closes
     #[command(after_help = diff::EXAMPLES)]
     Diff(Diff),
@@ -45,6 +60,9 @@ pub enum Command {
     /// Find useless and surprising policies
     #[command(after_help = lint::EXAMPLES)]
     Lint(Lint),
+    /// Write the manual pages
+    #[command(after_help = man::EXAMPLES)]
+    Man(Man),
     /// Show who reaches whom on which port
     #[command(after_help = matrix::EXAMPLES)]
     Matrix(Matrix),
@@ -69,6 +87,7 @@ Examples:
   picket explain -f manifests/ shop/web 203.0.113.9 icmp
   picket explain -f manifests/ node/node-1 shop/db http/tcp -o json
   picket explain -f manifests/ --flows flows.jsonl
+  kubectl get ns,no,po,netpol -A -o yaml | picket explain -f - shop/web shop/db 5432/tcp
   helm template shop chart/ -n shop | picket explain -n shop -f - web-0 db-0 5432/tcp
 
 A flows file has a line for each flow:

@@ -1,9 +1,11 @@
 //! What each command does.
 
 mod compile;
+mod completions;
 mod diff;
 mod explain;
 mod lint;
+mod man;
 mod matrix;
 mod verify;
 
@@ -36,9 +38,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Compile(arguments) => compile::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Matrix(arguments) => matrix::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };

@@ -12,13 +12,14 @@ use policy_compiler::model::{
 use policy_compiler::reach::{
     Allowed, Cause, Change, Effect, Status, changes, groups, isolating, status,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ends::{Ends, asked_name, pods_of};
 use crate::source::ObjectRef;
 
 /// The difference between two clusters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
     /// Flows that close, then flows that open.
     pub flows: Vec<Flows>,
@@ -29,7 +30,7 @@ pub struct Report {
 }
 
 /// Flows whose verdict changes from the same cause.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Flows {
     /// Whether they open or close.
     pub effect: Effect,
@@ -49,7 +50,7 @@ pub struct Flows {
 }
 
 /// One side of flows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Side {
     /// What it is called: workloads with the number of their pods, nodes, outside addresses.
     pub names: Vec<String>,
@@ -58,7 +59,7 @@ pub struct Side {
 }
 
 /// One flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Example {
     /// Who opens the connection.
     pub from: String,
@@ -69,7 +70,7 @@ pub struct Example {
 }
 
 /// A pod that only one side has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PodChange {
     /// The pod.
     pub pod: NamespacedName,
@@ -82,7 +83,7 @@ pub struct PodChange {
 }
 
 /// A policy that is not the same on both sides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyChange {
     /// The policy.
     pub policy: PolicyId,

@@ -18,7 +18,7 @@ use policy_compiler::model::{Cidr, Cluster};
 
 pub use code::{Code, Severity, UnknownCode, documentation};
 pub use finding::Finding;
-pub use output::{json, sarif, text};
+pub use output::{FindingLine, FoundObject, json, sarif, text};
 
 use self::facts::Facts;
 use crate::source::Loaded;

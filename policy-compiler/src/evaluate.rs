@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::{
@@ -53,7 +54,7 @@ pub struct Connection {
 }
 
 /// Allow or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It passes.
@@ -72,7 +73,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Why a direction was decided as it was. The list is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// This end is an external address, a node, or a hostNetwork pod: no policy applies on its side.
@@ -123,7 +124,7 @@ impl Reason {
 }
 
 /// What one direction says, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Decision {
     /// Allow or deny.
     pub verdict: Verdict,
@@ -148,7 +149,7 @@ impl Decision {
 }
 
 /// What both directions say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Evaluation {
     /// Allow if both directions allow.
     pub verdict: Verdict,

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::evaluate::{Connection, Transport, Verdict};
 use crate::model::{AddressRanges, Direction, PolicyId, PortRanges, Protocol};
 
 /// Everything that a node needs to enforce.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NodeIr {
     /// The node.
     pub node: String,
@@ -27,7 +28,7 @@ pub struct NodeIr {
 }
 
 /// A pod of the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LocalPod {
     /// The addresses that it owns, in order of family.
     pub addresses: Vec<IpAddr>,
@@ -53,7 +54,7 @@ impl LocalPod {
 }
 
 /// Pods to which the same policies apply in one direction, with the same numbers behind named ports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Class {
     /// The direction.
     pub direction: Direction,
@@ -64,7 +65,7 @@ pub struct Class {
 }
 
 /// One tier of a class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tier {
     /// Which tier.
     pub kind: TierKind,
@@ -75,7 +76,7 @@ pub struct Tier {
 }
 
 /// The tiers in the order in which they are asked (KEP of network-policy-api, v1alpha2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum TierKind {
     /// ClusterNetworkPolicy, tier Admin.
     Admin,
@@ -86,7 +87,7 @@ pub enum TierKind {
 }
 
 /// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Action {
     /// Let the connection pass this direction.
     Accept,
@@ -97,7 +98,7 @@ pub enum Action {
 }
 
 /// A rule of a tier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rule {
     /// What it does.
     pub action: Action,
@@ -108,7 +109,7 @@ pub struct Rule {
 }
 
 /// What a rule matches.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Match {
     /// The other end.
     pub peer: PeerMatch,
@@ -117,7 +118,7 @@ pub struct Match {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum PeerMatch {
     /// Anyone.
     Any,
@@ -128,16 +129,19 @@ pub enum PeerMatch {
 }
 
 /// The destination port of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum PortsMatch {
     /// Every protocol and port.
     Any,
     /// These ports of these protocols.
-    Of(BTreeMap<Protocol, PortRanges>),
+    Of(
+        #[schemars(schema_with = "crate::schema::ports_by_protocol")]
+        BTreeMap<Protocol, PortRanges>,
+    ),
 }
 
 /// The addresses of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PeerSet {
     /// The peer in words.
     pub peer: String,
@@ -146,7 +150,7 @@ pub struct PeerSet {
 }
 
 /// Addresses of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum PeerMembers {
     /// Of pods.
     Pods(BTreeSet<IpAddr>),
@@ -155,7 +159,7 @@ pub enum PeerMembers {
 }
 
 /// The pods of a peer that have a named port, each with its own number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NamedPortSet {
     /// The peer and the port in words.
     pub peer: String,

@@ -13,4 +13,5 @@ pub mod name;
 pub mod reach;
 pub mod render;
 pub mod ruleset;
+mod schema;
 pub mod validate;

@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &Lint) -> anyhow::Result<Outcome> {
         LintOutput::Text => write!(out, "{}", text(&findings))?,
         LintOutput::Json => {
             for finding in &findings {
-                writeln!(out, "{}", json(finding))?;
+                serde_json::to_writer(&mut out, &json(finding))?;
+                writeln!(out)?;
             }
         }
         LintOutput::Sarif => {

@@ -4,12 +4,13 @@ use policy_compiler::evaluate::{
     Connection, Decision, Evaluation, NodeEgress, Reason, Verdict, evaluate,
 };
 use policy_compiler::model::{Cluster, Direction, Owner};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Asked, Id, Question, resolve};
 
 /// An answer line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answer {
     /// The question's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,7 +21,7 @@ pub struct Answer {
 }
 
 /// What an answer line says.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Answered {
     /// The verdict of both directions.

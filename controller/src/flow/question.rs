@@ -5,17 +5,19 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use policy_compiler::model::{Family, NamespacedName};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::source::OneLine;
 
 /// One flow that is asked about.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
 pub struct Question {
     /// The asker's name for the flow, repeated in the answer.
     pub id: Option<Id>,
     /// Its line, counted from 1, if it is from a flows file.
+    #[schemars(skip)]
     pub line: Option<usize>,
     /// Who opens the connection.
     pub from: End,
@@ -41,7 +43,8 @@ impl Question {
 }
 
 /// A JSON value exactly as it was written: an asker may compare bytes, and knows numbers that we do not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "serde_json::Value")]
 pub struct Id(String);
 
 impl From<&RawValue> for Id {
@@ -70,7 +73,8 @@ impl Serialize for Id {
 }
 
 /// An end of a flow.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", extend("pattern" = "^(pod/[^/]*/[^/]*|node/[^/]*|ip/[0-9A-Fa-f.:]+)$"))]
 pub enum End {
     /// `pod/NAMESPACE/NAME`
     Pod(NamespacedName),
@@ -142,7 +146,8 @@ impl fmt::Display for End {
 }
 
 /// A protocol that can be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(rename_all = "UPPERCASE")]
 pub enum ProtocolName {
     /// TCP.
     Tcp,
@@ -182,12 +187,13 @@ impl FromStr for ProtocolName {
 }
 
 /// A destination port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Port {
     /// A number.
     Number(u16),
     /// The name of a port of the destination pod.
-    Name(String),
+    Name(#[schemars(regex(pattern = "[^0-9]"))] String),
 }
 
 impl fmt::Display for Port {
@@ -200,7 +206,7 @@ impl fmt::Display for Port {
 }
 
 /// An address family as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FamilyName {
     /// IPv4.

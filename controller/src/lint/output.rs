@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json as value};
 
 use super::code::{Code, Severity};
@@ -69,26 +71,68 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(arguments);
 }
 
+/// A finding for a program, in the order in which its fields are printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FindingLine<'a> {
+    /// The code: a new one may come, none changes its meaning.
+    #[schemars(regex(pattern = "^P[0-9]{3}$"))]
+    pub code: &'a str,
+    /// The document in its file, counted from 1; null without a file.
+    pub document: Option<usize>,
+    /// The field in Kubernetes' notation, `spec.ingress[0].from[1]`; may be empty.
+    pub field: &'a str,
+    /// The file as it was named, `<stdin>` for `-`; null for what no object says.
+    pub file: Option<&'a str>,
+    /// The way down to the object if the document is a List, one index for each List; else empty.
+    pub items: &'a [usize],
+    /// The line on which the object starts, counted from 1; null without a file.
+    pub line: Option<usize>,
+    /// What is found, with names.
+    pub message: &'a str,
+    /// The name of the code.
+    pub name: &'a str,
+    /// The object; null for the input as a whole.
+    pub object: Option<FoundObject<'a>>,
+    /// What to do.
+    pub remedy: &'a str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Why it matters.
+    pub why: &'a str,
+}
+
+/// The object of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FoundObject<'a> {
+    /// The kind, as in the manifest.
+    pub kind: &'a str,
+    /// The name; null if it has none.
+    pub name: Option<&'a str>,
+    /// The namespace; null for cluster-scoped objects.
+    pub namespace: Option<&'a str>,
+}
+
 /// For a program.
-pub fn json(finding: &Finding) -> Value {
-    let object = finding.object.as_ref();
+pub fn json(finding: &Finding) -> FindingLine<'_> {
     let place = finding.place.as_ref();
-    value!({
-        "code": finding.code.code(),
-        "name": finding.code.name(),
-        "severity": finding.severity.to_string(),
-        "object": object.map(|object| value!({
-            "kind": object.kind, "namespace": object.namespace, "name": object.name,
-        })),
-        "file": place.map(|place| &*place.file),
-        "line": place.map(|place| place.line),
-        "document": place.map(|place| place.document),
-        "items": place.map_or(&[][..], |place| &place.items),
-        "field": finding.field,
-        "message": finding.message,
-        "why": finding.code.why(),
-        "remedy": finding.code.remedy(),
-    })
+    FindingLine {
+        code: finding.code.code(),
+        document: place.map(|place| place.document),
+        field: &finding.field,
+        file: place.map(|place| &*place.file),
+        items: place.map_or(&[], |place| &place.items),
+        line: place.map(|place| place.line),
+        message: &finding.message,
+        name: finding.code.name(),
+        object: finding.object.as_ref().map(|object| FoundObject {
+            kind: &object.kind,
+            name: object.name.as_deref(),
+            namespace: object.namespace.as_deref(),
+        }),
+        remedy: finding.code.remedy(),
+        severity: finding.severity,
+        why: finding.code.why(),
+    }
 }
 
 /// SARIF 2.1.0 (OASIS), with every rule and each finding as a result.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::model::{Cluster, Family, NamespacedName};
 use policy_compiler::reach::{Allowed, Side};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::fold::{Folded, Passage, fold};
@@ -13,7 +14,7 @@ use crate::flow::FamilyName;
 use crate::source::ObjectRef;
 
 /// Who reaches whom.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
     /// Whether pods that are isolated for egress may reach their own node.
     pub node_egress: NodeEgressReport,
@@ -30,7 +31,7 @@ pub struct Report {
 }
 
 /// Own-node egress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeEgressReport {
     /// Always allowed.
@@ -40,7 +41,7 @@ pub enum NodeEgressReport {
 }
 
 /// Pods, nodes or addresses that no cell tells apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct End {
     /// What it is called, `shop/web (12 pods)`; unique.
     pub name: String,
@@ -58,7 +59,7 @@ pub struct End {
 }
 
 /// What an end consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndKind {
     /// Pods of one namespace.
@@ -70,7 +71,7 @@ pub enum EndKind {
 }
 
 /// How much of a workload an end has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WorkloadPods {
     /// `Deployment`, say.
     pub kind: String,
@@ -83,7 +84,7 @@ pub struct WorkloadPods {
 }
 
 /// What may pass from one end to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Cell {
     /// The name of the source.
     pub from: String,
@@ -99,7 +100,7 @@ pub struct Cell {
 }
 
 /// A cell in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CellVerdict {
     /// Everything that was asked about may pass.
@@ -113,7 +114,7 @@ pub enum CellVerdict {
 }
 
 /// What may pass over some families.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FamilyWay {
     /// Over which.
     pub families: Vec<FamilyName>,

@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 
 /// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4.
@@ -263,7 +266,8 @@ fn sloppy_address(text: &str) -> Option<SloppyAddress> {
 }
 
 /// A range of addresses of one family, first and last included, never inverted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", extend("pattern" = "^[0-9a-f.:]+(/[0-9]+|-[0-9a-f.:]+)?$"))]
 pub struct AddressRange {
     family: Family,
     first: u128,
@@ -332,7 +336,9 @@ impl serde::Serialize for AddressRange {
 }
 
 /// A set of addresses as disjoint ranges in order, none adjacent to the next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct AddressRanges(Vec<AddressRange>);
 

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+
 /// Name of a namespaced object. Ordered by namespace, then name, both by bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", extend("pattern" = "^[^/]+/[^/]+$"))]
 pub struct NamespacedName {
     /// The namespace.
     pub namespace: String,

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
+
 use super::{AddressRanges, Cidr, LabelSelector, PolicyId, PortMatch, Protocol};
 
 /// A direction, as seen from the pod that a policy selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From the selected pod.

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+
 /// A transport protocol that a policy can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP.
@@ -53,7 +57,8 @@ pub enum PortMatch {
 }
 
 /// A range of port numbers, first and last included, never inverted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", extend("pattern" = "^[0-9]+(-[0-9]+)?$"))]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -113,7 +118,9 @@ impl serde::Serialize for PortRange {
 }
 
 /// A set of ports as disjoint ranges in order, none adjacent to the next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct PortRanges(Vec<PortRange>);
 

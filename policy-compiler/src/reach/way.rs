@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Allowed;
@@ -22,7 +23,7 @@ pub struct Way {
 }
 
 /// What one direction allows, and why.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Side {
     /// What it allows.
     pub allowed: Allowed,
@@ -35,7 +36,7 @@ pub struct Side {
 }
 
 /// What a policy allows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Grant {
     /// The policy.
     pub policy: PolicyId,
