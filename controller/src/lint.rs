@@ -4,6 +4,7 @@
 //! another [`Code`].
 
 mod blocks;
+mod budget;
 mod code;
 mod covered;
 mod dns;
@@ -14,6 +15,7 @@ mod ports;
 mod selectors;
 mod types;
 
+use policy_compiler::budget::Budgets;
 use policy_compiler::model::{Cidr, Cluster};
 
 pub use code::{Code, Severity, UnknownCode, documentation};
@@ -32,11 +34,13 @@ pub struct Scope<'a> {
     pub ignore: &'a [Code],
     /// Ranges of Service addresses besides those of Services in the input.
     pub service_cidrs: &'a [Cidr],
+    /// What a namespace's policies may need on a node.
+    pub budgets: Budgets,
 }
 
 /// Everything that there is to say, in the order of severity, code and place in the input, nothing twice.
 pub fn run(loaded: &Loaded, cluster: &Cluster, scope: &Scope<'_>) -> Vec<Finding> {
-    let facts = Facts::of(loaded, cluster, scope.service_cidrs);
+    let facts = Facts::of(loaded, cluster, scope);
     let checks = [
         types::check,
         selectors::check,
@@ -45,6 +49,7 @@ pub fn run(loaded: &Loaded, cluster: &Cluster, scope: &Scope<'_>) -> Vec<Finding
         covered::check,
         dns::check,
         facts::check,
+        budget::check,
     ];
     let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(&facts)).collect();
     findings.retain(|finding| {

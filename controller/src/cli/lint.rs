@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use policy_compiler::model::Cidr;
 
-use super::Input;
+use super::{BudgetArg, Input};
 use crate::lint::{Code, Severity};
 
 pub(super) const EXAMPLES: &str = "\
@@ -35,6 +35,9 @@ pub struct Lint {
     /// A range of Service addresses, repeatable; Services in the files are known too
     #[arg(long = "service-cidr", value_name = "CIDR", value_parser = Cidr::parse_strict)]
     pub service_cidrs: Vec<Cidr>,
+    /// The budgets.
+    #[command(flatten)]
+    pub budget: BudgetArg,
     /// Sentences, a JSON object a line, or SARIF 2.1.0
     #[arg(short, long, value_enum, default_value_t = LintOutput::Text)]
     pub output: LintOutput,

@@ -15,6 +15,7 @@ pub(super) fn run(arguments: &Lint) -> anyhow::Result<Outcome> {
         select: &arguments.select,
         ignore: &arguments.ignore,
         service_cidrs: &arguments.service_cidrs,
+        budgets: arguments.budget.budgets(),
     };
     let findings = lint::run(&loaded, &cluster, &scope);
     let mut out = BufWriter::new(io::stdout().lock());

@@ -61,6 +61,8 @@ pub enum Code {
     NamespaceMadeUp,
     /// P015
     NoPods,
+    /// P016
+    OverBudget,
 }
 
 /// What is said of a code.
@@ -74,7 +76,7 @@ struct Entry {
 
 impl Code {
     /// Every code, in order.
-    pub const ALL: [Code; 15] = [
+    pub const ALL: [Code; 16] = [
         Code::SelectsNoPod,
         Code::OnlyHostNetwork,
         Code::PeerMatchesNothing,
@@ -90,6 +92,7 @@ impl Code {
         Code::DnsForgotten,
         Code::NamespaceMadeUp,
         Code::NoPods,
+        Code::OverBudget,
     ];
 
     fn entry(self) -> Entry {
@@ -199,6 +202,13 @@ impl Code {
                 Hint,
                 "Without pods nobody can say whom policies select and whom their peers match; those checks are left out.",
                 "Add the workloads (Pods, Deployments and so on) to the input.",
+            ),
+            Code::OverBudget => (
+                "P016",
+                "over-budget",
+                Error,
+                "A node does not compile a namespace whose policies need more than its budget: new pods of it are closed.",
+                "Write fewer and shorter policies for the namespace, or raise the budget (--budget).",
             ),
         };
         Entry {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use policy_compiler::api::{self, Object};
+use policy_compiler::budget::Budgets;
 use policy_compiler::cover::selects;
 use policy_compiler::model::{
     AddressRanges, Cidr, Cluster, Direction, NetworkPolicy, Peer, Pod, PolicyId,
 };
 
+use super::Scope;
 use super::code::{Code, Severity};
 use super::finding::Finding;
 use crate::source::{Loaded, Note, ObjectRef, Origin, Place};
@@ -22,6 +24,8 @@ const ALWAYS: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-l
 /// A cluster with what its objects say of where they come from.
 pub(super) struct Facts<'a> {
     pub(super) cluster: &'a Cluster,
+    /// What a namespace may need.
+    pub(super) budgets: Budgets,
     /// Whether there is any pod that has not ended.
     pub(super) has_pods: bool,
     /// Pod ranges and addresses that the input gives, and nothing that was made up.
@@ -35,7 +39,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(loaded: &'a Loaded, cluster: &'a Cluster, service_cidrs: &[Cidr]) -> Self {
+    pub(super) fn of(loaded: &'a Loaded, cluster: &'a Cluster, scope: &Scope<'_>) -> Self {
         let mut read = BTreeMap::new();
         let mut made_up: BTreeMap<&str, Option<&Place>> = BTreeMap::new();
         let mut pod_cidrs = Vec::new();
@@ -75,9 +79,12 @@ impl<'a> Facts<'a> {
             .service_addresses
             .iter()
             .map(|address| Cidr::host(*address));
-        let services: Vec<_> = services.chain(service_cidrs.iter().copied()).collect();
+        let services: Vec<_> = services
+            .chain(scope.service_cidrs.iter().copied())
+            .collect();
         Self {
             cluster,
+            budgets: scope.budgets,
             has_pods: live().next().is_some(),
             pod_ranges: AddressRanges::union(&pod_cidrs),
             service_ranges: AddressRanges::union(&services),
@@ -106,7 +113,7 @@ impl<'a> Facts<'a> {
         Finding {
             severity,
             code,
-            place: self.read.get(policy).and_then(|(_, place)| place.cloned()),
+            place: self.place(policy),
             object: Some(ObjectRef {
                 kind: "NetworkPolicy".to_owned(),
                 namespace: Some(policy.namespace.clone()),
@@ -115,6 +122,12 @@ impl<'a> Facts<'a> {
             field: field.into(),
             message: message.into(),
         }
+    }
+
+    /// Where a policy was read.
+    pub(super) fn place(&self, policy: &PolicyId) -> Option<Place> {
+        let (_, place) = self.read.get(policy)?;
+        place.cloned()
     }
 
     /// The pods of a namespace that have not ended, hostNetwork pods among them.
