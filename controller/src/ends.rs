@@ -1,15 +1,15 @@
 //! Names of groups of ends, by workload.
 
+mod address;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::model::{Cluster, NamespacedName, Owner};
+use policy_compiler::model::{Cluster, IpBlock, NamespacedName, Owner};
 use policy_compiler::reach::{Group, Outside};
 
+pub(crate) use self::address::name as addresses;
 use crate::source::ObjectRef;
-
-/// Up to so many ranges say more than the ipBlocks that they come from.
-const FEW_RANGES: usize = 2;
 
 /// All ends of a comparison or a table, and the workloads of their pods.
 pub struct Ends<'a> {
@@ -18,6 +18,8 @@ pub struct Ends<'a> {
     pods: BTreeMap<&'a str, BTreeMap<String, usize>>,
     nodes: usize,
     outside: usize,
+    /// The ipBlocks that divide the outside addresses.
+    blocks: Vec<IpBlock>,
 }
 
 impl<'a> Ends<'a> {
@@ -28,6 +30,7 @@ impl<'a> Ends<'a> {
             pods: BTreeMap::new(),
             nodes: 0,
             outside: 0,
+            blocks: Vec::new(),
         };
         for group in groups {
             match group {
@@ -39,9 +42,14 @@ impl<'a> Ends<'a> {
                     }
                 }
                 Group::Nodes(nodes) => ends.nodes += nodes.len(),
-                Group::Outside(_) => ends.outside += 1,
+                Group::Outside(outside) => {
+                    ends.outside += 1;
+                    ends.blocks.extend(outside.blocks.iter().cloned());
+                }
             }
         }
+        ends.blocks.sort_unstable();
+        ends.blocks.dedup();
         ends
     }
 
@@ -81,9 +89,21 @@ impl<'a> Ends<'a> {
         if outside.len() == self.outside && outside.len() > 1 {
             names.push("every outside address".to_owned());
         } else {
-            names.extend(outside.into_iter().map(outside_name));
+            names.extend(
+                outside
+                    .into_iter()
+                    .map(|outside| self.outside_name(outside)),
+            );
         }
         names
+    }
+
+    fn outside_name(&self, outside: &Outside) -> String {
+        if outside.blocks.is_empty() {
+            "any other address".to_owned()
+        } else {
+            addresses(&outside.addresses, &self.blocks)
+        }
     }
 
     fn names_in(&self, namespace: &str, workloads: &BTreeMap<String, usize>) -> Vec<String> {
@@ -104,19 +124,6 @@ impl<'a> Ends<'a> {
         };
         workloads.iter().map(name).collect()
     }
-}
-
-/// `any other address`, the addresses if they are few, or else the ipBlocks that hold them.
-fn outside_name(outside: &Outside) -> String {
-    if outside.blocks.is_empty() {
-        return "any other address".to_owned();
-    }
-    let ranges: Vec<_> = outside.addresses.iter().map(ToString::to_string).collect();
-    if ranges.len() <= FEW_RANGES {
-        return ranges.join(" and ");
-    }
-    let blocks: Vec<_> = outside.blocks.iter().map(ToString::to_string).collect();
-    blocks.join(" and ")
 }
 
 /// Whose an address is, as `picket explain` takes it.

@@ -6,7 +6,6 @@
 //!                              label ---+                    +-> page   HTML for a browser
 //! ```
 
-mod address;
 mod fold;
 mod label;
 mod page;

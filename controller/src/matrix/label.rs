@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy_compiler::model::{AddressRanges, Cluster, IpBlock, NamespacedName};
 use policy_compiler::reach::Group;
 
-use super::address::{exactly_in, name};
 use super::report::{End, EndKind, WorkloadPods};
+use crate::ends::addresses;
 use crate::source::{ObjectRef, OneLine};
 
 /// More names than this are only counted.
@@ -66,7 +66,7 @@ impl<'a> Labels<'a> {
     fn end(&self, groups: &[Group]) -> End {
         let mut pods = Vec::new();
         let mut nodes = Vec::new();
-        let mut addresses = Vec::new();
+        let mut ranges = Vec::new();
         let mut is_rest = false;
         for group in groups {
             match group {
@@ -74,12 +74,7 @@ impl<'a> Labels<'a> {
                 Group::Nodes(members) => nodes.extend(members.iter().cloned()),
                 Group::Outside(outside) => {
                     is_rest |= outside.blocks.is_empty();
-                    addresses.extend(
-                        exactly_in(&outside.blocks, &self.blocks)
-                            .iter()
-                            .copied()
-                            .collect::<Vec<_>>(),
-                    );
+                    ranges.extend(outside.addresses.iter().copied());
                 }
             }
         }
@@ -106,9 +101,9 @@ impl<'a> Labels<'a> {
             let name = "any other address".to_owned();
             return plain(EndKind::Outside, name, Vec::new());
         }
-        let addresses: AddressRanges = addresses.into_iter().collect();
-        let members = addresses.iter().map(ToString::to_string).collect();
-        let name = name(&addresses, &self.blocks);
+        let ranges: AddressRanges = ranges.into_iter().collect();
+        let members = ranges.iter().map(ToString::to_string).collect();
+        let name = addresses(&ranges, &self.blocks);
         plain(EndKind::Outside, name, members)
     }
 

@@ -7,7 +7,7 @@ const SHOWN: usize = 4;
 
 /// Addresses in the words of the ipBlocks that divide them: networks (`10.0.0.0/8, 192.0.2.7`), or one network without
 /// others (`10.0.0.0/8 except 10.1.0.0/16`), or ranges.
-pub(super) fn name(addresses: &AddressRanges, blocks: &[IpBlock]) -> String {
+pub(crate) fn name(addresses: &AddressRanges, blocks: &[IpBlock]) -> String {
     let parts: Vec<String> = Family::ALL
         .into_iter()
         .map(|family| {
@@ -56,18 +56,6 @@ fn list(ranges: &AddressRanges) -> String {
     }
 }
 
-/// The addresses that are in all of these blocks and in none of the others.
-pub(super) fn exactly_in(held: &[IpBlock], all: &[IpBlock]) -> AddressRanges {
-    let Some((first, rest)) = held.split_first() else {
-        return AddressRanges::default();
-    };
-    let within = rest.iter().fold(first.ranges(), |within, block| {
-        within.minus(&within.minus(&block.ranges()))
-    });
-    let others = all.iter().filter(|block| !held.contains(block));
-    others.fold(within, |within, block| within.minus(&block.ranges()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +64,18 @@ mod tests {
         let network = |text: &str| Cidr::parse_strict(text).expect("a CIDR");
         let except = except.iter().map(|text| network(text)).collect();
         IpBlock::new(network(cidr), except).expect("excepts inside")
+    }
+
+    /// The addresses that are in all of these blocks and in none of the others.
+    fn exactly_in(held: &[IpBlock], all: &[IpBlock]) -> AddressRanges {
+        let Some((first, rest)) = held.split_first() else {
+            return AddressRanges::default();
+        };
+        let within = rest.iter().fold(first.ranges(), |within, block| {
+            within.minus(&within.minus(&block.ranges()))
+        });
+        let others = all.iter().filter(|block| !held.contains(block));
+        others.fold(within, |within, block| within.minus(&block.ranges()))
     }
 
     #[track_caller]
