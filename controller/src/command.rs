@@ -9,7 +9,7 @@ mod man;
 mod matrix;
 mod verify;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use policy_compiler::validate::Options;
 
 use crate::cli::{Cli, Command, Input};
 use crate::flow::{Question, read_lines};
-use crate::source::Loaded;
+use crate::source::{Loaded, Note};
 use crate::{cluster, source};
 
 /// How a command ended, when it could do its work.
@@ -79,16 +79,21 @@ fn load(input: &Input) -> anyhow::Result<Cluster> {
 /// The same, with what was read.
 fn load_with_source(input: &Input) -> anyhow::Result<(Loaded, Cluster)> {
     let mut notes = Vec::new();
-    let read = read(input, &mut notes);
+    let read = read(input, &[], &mut io::stdin().lock(), &mut notes);
     // Also where it fails: what was assumed may explain why.
     say(&notes)?;
     read
 }
 
-/// Reads and validates; what was assumed is added to the notes.
-fn read(input: &Input, notes: &mut Vec<String>) -> anyhow::Result<(Loaded, Cluster)> {
+/// Reads and validates; what was assumed is added to the notes. `beside` is what was assumed of another input.
+fn read(
+    input: &Input,
+    beside: &[Note],
+    stdin: &mut dyn Read,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(Loaded, Cluster)> {
     let namespace = input.namespace.as_deref();
-    let loaded = source::load_into(namespace, &input.paths, &mut io::stdin().lock())?;
+    let loaded = source::load_beside(beside, namespace, &input.paths, stdin)?;
     notes.extend(source::summary(&loaded.notes));
     let options = Options {
         lenient_cidr: input.lenient_cidr,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use policy_compiler::evaluate::{NodeEgress, Transport};
 use policy_compiler::model::{
-    Cluster, Direction, Family, NamespacedName, Owner, Pod, PolicyId, Protocol,
+    AddressRanges, Cluster, Direction, Family, NamespacedName, Owner, Pod, PolicyId, Protocol,
 };
 use policy_compiler::reach::{
     Allowed, Cause, Change, Effect, Status, changes, groups, isolating, status,
@@ -15,7 +15,7 @@ use policy_compiler::reach::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ends::{Ends, asked_name, pods_of};
+use crate::ends::{Ends, addresses_of, asked_name, nodes_of, pods_of};
 use crate::source::ObjectRef;
 
 /// The difference between two clusters.
@@ -23,7 +23,7 @@ use crate::source::ObjectRef;
 pub struct Report {
     /// Flows that close, then flows that open.
     pub flows: Vec<Flows>,
-    /// Pods that only one side has, in order.
+    /// Pods that are on the pod network of one side only, in order.
     pub pods: Vec<PodChange>,
     /// Policies that are not the same on both sides, in order.
     pub policies: Vec<PolicyChange>,
@@ -56,6 +56,10 @@ pub struct Side {
     pub names: Vec<String>,
     /// Its pods.
     pub pods: Vec<NamespacedName>,
+    /// Its nodes.
+    pub nodes: Vec<String>,
+    /// Its outside addresses, as networks or `FIRST-LAST`; those of pods and nodes among them are not meant.
+    pub addresses: AddressRanges,
 }
 
 /// One flow.
@@ -69,17 +73,31 @@ pub struct Example {
     pub port: String,
 }
 
-/// A pod that only one side has.
+/// A pod that is on the pod network of one side only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PodChange {
     /// The pod.
     pub pod: NamespacedName,
-    /// Added or removed.
+    /// Whether it is added there or removed from there.
     pub status: Status,
+    /// Where it is on the other side.
+    pub elsewhere: Elsewhere,
     /// The policies that isolate it for ingress, there where it is.
     pub ingress_isolated_by: Vec<PolicyId>,
     /// The policies that isolate it for egress, there where it is.
     pub egress_isolated_by: Vec<PolicyId>,
+}
+
+/// Where a pod is that is not on the pod network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Elsewhere {
+    /// There is no such pod.
+    Nowhere,
+    /// It has its node's network: no policy applies to it, and no selector finds it.
+    HostNetwork,
+    /// It has ended, and is nobody.
+    Ended,
 }
 
 /// A policy that is not the same on both sides.
@@ -89,6 +107,14 @@ pub struct PolicyChange {
     pub policy: PolicyId,
     /// Added, removed or changed.
     pub status: Status,
+}
+
+impl Report {
+    /// Whether a flow opens or closes, those of pods that leave or enter the pod network among them.
+    pub fn has_changed_flows(&self) -> bool {
+        let moved = |pod: &PodChange| pod.elsewhere != Elsewhere::Nowhere;
+        !self.flows.is_empty() || self.pods.iter().any(moved)
+    }
 }
 
 /// Compares two clusters; workloads are those of the pods of both.
@@ -114,6 +140,8 @@ fn flows(new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
     let side = |groups: &[_]| Side {
         names: ends.names(groups),
         pods: pods_of(groups).into_iter().collect(),
+        nodes: nodes_of(groups).into_iter().collect(),
+        addresses: addresses_of(groups),
     };
     let families = change
         .family
@@ -161,8 +189,16 @@ fn example(cluster: &Cluster, destination: IpAddr, transports: &Allowed) -> Opti
 fn pods(old: &Cluster, new: &Cluster) -> Vec<PodChange> {
     let only_in = |these: &Cluster, others: &Cluster, status| {
         let pods = these.pods.values();
-        let pods = pods.filter(|pod| pod.is_on_pod_network() && !others.pods.contains_key(&pod.id));
-        let change = |pod: &Pod| {
+        let pods = pods.filter_map(|pod| {
+            let elsewhere = match others.pods.get(&pod.id) {
+                None => Elsewhere::Nowhere,
+                Some(other) if other.is_on_pod_network() => return None,
+                Some(other) if other.phase.is_terminal() => Elsewhere::Ended,
+                Some(_) => Elsewhere::HostNetwork,
+            };
+            pod.is_on_pod_network().then_some((pod, elsewhere))
+        });
+        let change = |(pod, elsewhere): (&Pod, Elsewhere)| {
             let isolated_by = |direction| {
                 let policies = isolating(these, pod, direction);
                 policies.map(|policy| policy.id.clone()).collect()
@@ -170,6 +206,7 @@ fn pods(old: &Cluster, new: &Cluster) -> Vec<PodChange> {
             PodChange {
                 pod: pod.id.clone(),
                 status,
+                elsewhere,
                 ingress_isolated_by: isolated_by(Direction::Ingress),
                 egress_isolated_by: isolated_by(Direction::Egress),
             }

@@ -5,7 +5,7 @@ mod address;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::model::{Cluster, IpBlock, NamespacedName, Owner};
+use policy_compiler::model::{AddressRanges, Cluster, IpBlock, NamespacedName, Owner};
 use policy_compiler::reach::{Group, Outside};
 
 pub(crate) use self::address::name as addresses;
@@ -133,6 +133,24 @@ pub fn asked_name(cluster: &Cluster, address: IpAddr) -> String {
         Owner::Node(node) => format!("node/{node}"),
         Owner::External => address.to_string(),
     }
+}
+
+/// The nodes of groups, in order.
+pub fn nodes_of(groups: &[Group]) -> BTreeSet<String> {
+    let nodes = groups.iter().filter_map(|group| match group {
+        Group::Nodes(nodes) => Some(nodes),
+        Group::Pods(_) | Group::Outside(_) => None,
+    });
+    nodes.flatten().cloned().collect()
+}
+
+/// The outside addresses of groups.
+pub fn addresses_of(groups: &[Group]) -> AddressRanges {
+    let addresses = groups.iter().filter_map(|group| match group {
+        Group::Outside(outside) => Some(&outside.addresses),
+        Group::Pods(_) | Group::Nodes(_) => None,
+    });
+    addresses.flat_map(AddressRanges::iter).copied().collect()
 }
 
 /// The pods of groups, in order.

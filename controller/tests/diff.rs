@@ -114,9 +114,14 @@ fn one_side_may_come_from_standard_input() {
     let output = picket(&["diff", "-", &new, "-f", &cluster], &old);
     exits(&output, 0);
     golden("policy-added", "expected.txt", text(&output.stdout));
+    let common = fs::read_to_string(cluster).unwrap();
+    let sides = case("policy-added", "old.yaml");
+    let output = picket(&["diff", &sides, &new, "-f", "-"], &common);
+    exits(&output, 0);
+    golden("policy-added", "expected.txt", text(&output.stdout));
     for arguments in [
         ["diff", "-", "-"].as_slice(),
-        &["diff", &new, &cluster, "-f", "-"],
+        &["diff", &new, "-", "-f", "-"],
     ] {
         let output = picket(arguments, &old);
         exits(&output, 2);
@@ -125,6 +130,115 @@ fn one_side_may_come_from_standard_input() {
             error.contains("standard input can be given only once"),
             "{error}"
         );
+    }
+}
+
+const POLICY: &str =
+    "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: x}\n";
+
+fn deployment(name: &str) -> String {
+    format!(
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: x}}\n\
+         spec: {{selector: {{matchLabels: {{app: {name}}}}}, \
+         template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: []}}}}}}\n"
+    )
+}
+
+/// A folder with both sides.
+fn sides(name: &str, old: &str, new: &str) -> [String; 2] {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("diff-{name}"));
+    fs::create_dir_all(&folder).unwrap();
+    [("old.yaml", old), ("new.yaml", new)].map(|(file, content)| {
+        let path = folder.join(file);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn what_is_made_up_for_a_pod_of_both_sides_is_the_same() {
+    let node =
+        |name: &str| format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n");
+    let policy = format!(
+        "{POLICY}spec: {{podSelector: {{}}, ingress: [{{from: [{{ipBlock: {{cidr: 10.244.0.0/24}}}}]}}]}}\n"
+    );
+    let old = [
+        policy,
+        node("n1"),
+        node("n2"),
+        deployment("web"),
+        deployment("zed"),
+    ]
+    .concat();
+    // They come first, and take what others had if each side were on its own.
+    let new = [old.clone(), node("n0"), deployment("api")].concat();
+    let [old, new] = sides("made-up", &old, &new);
+    for [from, to] in [[&old, &new], [&new, &old]] {
+        let output = picket(&["diff", from, to, "--exit-code"], "");
+        exits(&output, 0);
+        assert!(text(&output.stdout).ends_with("No flow opens or closes.\n"));
+        let notes: Vec<_> = text(&output.stderr).lines().collect();
+        for pod in ["web-0", "zed-0"] {
+            let of_pod = format!("Pod x/{pod}:");
+            let said = notes.iter().filter(|note| note.contains(&of_pod));
+            assert_eq!(said.count(), 1, "{notes:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_in_common_is_an_error_and_no_clean_bill() {
+    let policy = |spec: &str| format!("{POLICY}spec: {spec}\n");
+    let old = policy("{podSelector: {}}");
+    let new = policy("{podSelector: {}, ingress: [{}]}");
+    let [old, new] = sides("no-pods", &old, &new);
+    let output = picket(&["diff", &old, &new], "");
+    exits(&output, 2);
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("OLD and NEW have no pod in common"),
+        "{error}"
+    );
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn a_pod_that_leaves_the_pod_network_is_told_of() {
+    let pod = |name: &str, spec: &str, phase: &str, ip: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: x}}\n\
+             spec: {{nodeName: n1, containers: []{spec}}}\n\
+             status: {{phase: {phase}, podIP: {ip}, hostIP: 172.18.0.10}}\n"
+        )
+    };
+    let side = |spec: &str, phase: &str, ip: &str| {
+        let policy = format!("{POLICY}spec: {{podSelector: {{}}}}\n");
+        let pods = [
+            pod("a", spec, phase, ip),
+            pod("b", "", "Running", "10.1.0.2"),
+        ];
+        format!("{policy}{}", pods.concat())
+    };
+    let before = side("", "Running", "10.1.0.1");
+    let host = side(", hostNetwork: true", "Running", "172.18.0.10");
+    let ended = side("", "Failed", "10.1.0.1");
+    for (name, after, said) in [
+        (
+            "host",
+            host,
+            "now has its node's network, where no policy applies",
+        ),
+        ("ended", ended, "has ended"),
+    ] {
+        let [old, new] = sides(name, &before, &after);
+        let output = picket(&["diff", &old, &new, "--exit-code"], "");
+        exits(&output, 1);
+        let first =
+            format!("removed pod x/a, which {said}; it was: ingress isolated by x/p; egress open");
+        assert_eq!(text(&output.stdout).lines().next(), Some(first.as_str()));
+        let back = picket(&["diff", &new, &old, "--exit-code"], "");
+        exits(&back, 1);
+        assert!(text(&back.stdout).starts_with("added   pod x/a, which had "));
     }
 }
 

@@ -147,6 +147,7 @@ fn check([old, new]: &[Cluster; 2], node_egress: NodeEgress) -> Result<(), TestC
                 | (Role::NoLongerIsolates | Role::NoLongerAllows, Status::Added)
         );
         prop_assert!(!is_impossible, "{:?}", cause);
+        prop_assert!(!cause.transports.is_nothing(), "{:?}", cause);
     }
     Ok(())
 }

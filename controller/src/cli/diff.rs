@@ -11,11 +11,11 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   picket diff main/manifests branch/manifests               what a change of policies and labels opens and closes
   picket diff old/policies new/policies -f cluster.yaml     with pods, namespaces and nodes that are the same in both
-  kubectl get ns,no,po,netpol -A -o yaml | picket diff - planned.yaml
+  kubectl get ns,no,po -A -o yaml | picket diff old/policies new/policies -f -
   picket diff old/ new/ --exit-code                         for CI: exit code 1 if any flow opens or closes
 
-Pods, nodes and outside addresses that OLD and NEW both have are compared, for every port and protocol. Pods that only
-one of them has are listed, with what isolates them.";
+Pods, nodes and outside addresses that OLD and NEW both have are compared, for every port and protocol. Pods that are on
+the pod network of only one of them are listed, with what isolates them there.";
 
 /// `picket diff`
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub struct Diff {
     pub old: PathBuf,
     /// What would be: the same
     pub new: PathBuf,
-    /// More objects for both sides, repeatable
+    /// More objects for both sides, repeatable, or - for standard input
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub both: Vec<PathBuf>,
     /// The namespace of objects that name none, as kubectl apply -n has it; default if absent

@@ -1,12 +1,13 @@
 //! `picket diff`
 
 use std::collections::BTreeSet;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use super::{Outcome, read, say};
 use crate::cli::{Diff, Input, Output};
 use crate::diff::compare;
+use crate::source::{self, Note};
 
 pub(super) fn run(arguments: &Diff) -> anyhow::Result<Outcome> {
     let paths = [
@@ -16,19 +17,28 @@ pub(super) fn run(arguments: &Diff) -> anyhow::Result<Outcome> {
     .concat();
     let stdin = paths.iter().filter(|path| *path == Path::new("-")).count();
     anyhow::ensure!(
-        stdin <= 1 && !arguments.both.iter().any(|path| path == Path::new("-")),
-        "standard input can be given only once: as OLD or as NEW"
+        stdin <= 1,
+        "standard input can be given only once: as OLD, as NEW or to -f"
     );
+    // With -f it is read for both sides.
+    let mut piped = Vec::new();
+    if stdin == 1 {
+        let most = source::MAX_BYTES + 1;
+        io::stdin().lock().take(most).read_to_end(&mut piped)?;
+    }
     let mut notes = Vec::new();
-    let mut side = |path: &Path| {
+    let mut side = |path: &Path, beside: &[Note]| {
         let input = Input {
             paths: [&[path.to_owned()], arguments.both.as_slice()].concat(),
             namespace: arguments.namespace.clone(),
             lenient_cidr: arguments.lenient_cidr,
         };
-        read(&input, &mut notes)
+        read(&input, beside, &mut piped.as_slice(), &mut notes)
     };
-    let sides = side(&arguments.old).and_then(|old| Ok((old, side(&arguments.new)?)));
+    let sides = side(&arguments.old, &[]).and_then(|old| {
+        let new = side(&arguments.new, &old.0.notes)?;
+        Ok((old, new))
+    });
     // Most of what is assumed is the same on both sides.
     let mut said = BTreeSet::new();
     notes.retain(|note| said.insert(note.clone()));
@@ -36,6 +46,10 @@ pub(super) fn run(arguments: &Diff) -> anyhow::Result<Outcome> {
     let ((old_source, old), (new_source, new)) = sides?;
     let mut workloads = old_source.workloads;
     workloads.extend(new_source.workloads);
+    anyhow::ensure!(
+        new.pods.values().any(|pod| old.pods.contains_key(&pod.id)),
+        "OLD and NEW have no pod in common, so that nothing can be compared: give the pods of both with -f"
+    );
     let node_egress = arguments.node_egress.node_egress.into();
     let report = compare(&old, &new, &workloads, node_egress);
     let mut out = BufWriter::new(io::stdout().lock());
@@ -47,7 +61,7 @@ pub(super) fn run(arguments: &Diff) -> anyhow::Result<Outcome> {
         }
     }
     out.flush()?;
-    if arguments.exit_code && !report.flows.is_empty() {
+    if arguments.exit_code && report.has_changed_flows() {
         Ok(Outcome::Findings)
     } else {
         Ok(Outcome::Done)

@@ -5,7 +5,7 @@ use std::fmt;
 use policy_compiler::model::PolicyId;
 use policy_compiler::reach::{Cause, Effect, Role, Status};
 
-use super::{Flows, PodChange, Report, Side};
+use super::{Elsewhere, Flows, PodChange, Report, Side};
 
 /// How many names of one side are written out.
 const NAMES: usize = 6;
@@ -89,7 +89,11 @@ impl fmt::Display for Flows {
             example.from, example.to, example.port
         )?;
         for cause in &self.causes {
-            writeln!(f, "        because {cause}", cause = Because(cause))?;
+            write!(f, "        because {}", Because(cause))?;
+            if cause.transports != self.transports {
+                write!(f, ", of it {}", cause.transports)?;
+            }
+            writeln!(f)?;
         }
         if self.causes.is_empty() {
             writeln!(
@@ -121,6 +125,7 @@ impl fmt::Display for Because<'_> {
             status,
             direction,
             role,
+            transports: _,
         } = self.0;
         let does = match role {
             Role::Isolates => format!("isolates the pods for {direction}"),
@@ -128,7 +133,11 @@ impl fmt::Display for Because<'_> {
             Role::Allows => format!("allows it for {direction}"),
             Role::NoLongerAllows => format!("no longer allows it for {direction}"),
         };
-        write!(f, "{policy} ({}) {does}", word(*status))
+        let note = match status {
+            Status::Unchanged => "; pods, namespaces or nodes are different",
+            _ => "",
+        };
+        write!(f, "{policy} ({}{note}) {does}", word(*status))
     }
 }
 
@@ -143,9 +152,17 @@ impl fmt::Display for PodChange {
         };
         writeln!(
             f,
-            "{:<7} pod {}: ingress {}; egress {}",
+            "{:<7} pod {}{}: ingress {}; egress {}",
             word(self.status),
             self.pod,
+            match (self.elsewhere, self.status) {
+                (Elsewhere::Nowhere, _) => "",
+                (Elsewhere::HostNetwork, Status::Removed) =>
+                    ", which now has its node's network, where no policy applies; it was",
+                (Elsewhere::HostNetwork, _) => ", which had its node's network; it is now",
+                (Elsewhere::Ended, Status::Removed) => ", which has ended; it was",
+                (Elsewhere::Ended, _) => ", which had ended; it is now",
+            },
             side(&self.ingress_isolated_by),
             side(&self.egress_isolated_by)
         )

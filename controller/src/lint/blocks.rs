@@ -69,14 +69,14 @@ fn is_whole_family(block: &IpBlock) -> bool {
 
 fn pods(facts: &Facts<'_>, block: &IpBlock) -> Found {
     let code = Code::BlockCoversPods;
-    if is_whole_family(block) && block.except().is_empty() {
-        // The usual way to write "the world", so that it is only a hint.
-        let message = format!("{block} matches every pod of the cluster too");
-        return facts.has_pods.then_some((Severity::Hint, code, message));
-    }
     let shared = first_shared(&block.ranges(), &facts.pod_ranges)?;
     let message = format!("{block} matches pods: {shared} is theirs");
-    Some((Severity::Warning, code, message))
+    // The usual way to write "the world", with or without excepts, so that it is only a hint.
+    let severity = match is_whole_family(block) {
+        true => Severity::Hint,
+        false => Severity::Warning,
+    };
+    Some((severity, code, message))
 }
 
 fn services(facts: &Facts<'_>, block: &IpBlock) -> Found {

@@ -7,6 +7,7 @@ use policy_compiler::api::{Namespace, NetworkPolicy, Node, Object, ObjectMeta, P
 use policy_compiler::model::NAMESPACE_NAME_LABEL;
 
 use super::belong::Ownership;
+use super::beside;
 use super::decode::{Decoded, metadata_mut};
 use super::error::{Cause, Problem};
 use super::network;
@@ -18,11 +19,12 @@ use super::{Loaded, Sourced};
 /// The node of a cluster of which the input names none.
 const ONLY_NODE: &str = "node-1";
 
-/// Completes what was decoded, or says why it cannot be.
+/// Completes what was decoded, or says why it cannot be. `beside` is what was assumed of another input.
 pub(super) fn complete(
     objects: Vec<Decoded>,
     workloads: Vec<Workload>,
     mut notes: Vec<Note>,
+    beside: &[Note],
 ) -> Result<Loaded, Vec<Problem>> {
     let named: BTreeSet<String> = objects
         .iter()
@@ -48,7 +50,9 @@ pub(super) fn complete(
     }
     let mut problems = cluster.complete_namespaces(named, &mut notes);
     cluster.complete_nodes(nodes, &mut notes);
+    let given = beside::apply(&mut cluster, beside);
     problems.extend(network::address(&mut cluster, &mut notes));
+    beside::restore(&mut notes, given);
     if !problems.is_empty() {
         return Err(problems);
     }

@@ -15,6 +15,7 @@
 
 mod address;
 mod belong;
+mod beside;
 mod complete;
 mod decode;
 mod error;
@@ -73,7 +74,7 @@ pub struct Loaded {
 /// Everything that is wrong with the input, not only the first. No object that picket reads is an error too, unlike
 /// for [`load_bytes`].
 pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
-    load_into(None, paths, stdin)
+    load_beside(&[], None, paths, stdin)
 }
 
 /// The same, with the namespace of objects that name none, as `kubectl apply -n` has it.
@@ -82,6 +83,21 @@ pub fn load(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Loaded, Errors> {
 ///
 /// As [`load`].
 pub fn load_into(
+    namespace: Option<&str>,
+    paths: &[PathBuf],
+    stdin: &mut dyn Read,
+) -> Result<Loaded, Errors> {
+    load_beside(&[], namespace, paths, stdin)
+}
+
+/// The same, with what was made up for objects of another input, whose notes these are: pods and nodes that both have
+/// get the same addresses.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_beside(
+    beside: &[Note],
     namespace: Option<&str>,
     paths: &[PathBuf],
     stdin: &mut dyn Read,
@@ -108,7 +124,7 @@ pub fn load_into(
             .problems
             .push(Problem::of_file(&names.join(", ").into(), cause));
     }
-    source.finish()
+    source.finish(beside)
 }
 
 /// The text of one file that is not a manifest, `-` for `stdin`, within the limits of one: its size, UTF-8 without
@@ -139,7 +155,7 @@ pub fn load_bytes<'a>(
     for (name, bytes) in files {
         source.add(&name.into(), bytes);
     }
-    source.finish()
+    source.finish(&[])
 }
 
 /// Files on their way to objects, one at a time, so that only one is in memory.
@@ -157,7 +173,7 @@ impl Source {
         self.decoder.problems.extend(problem);
     }
 
-    fn finish(mut self) -> Result<Loaded, Errors> {
+    fn finish(mut self, beside: &[Note]) -> Result<Loaded, Errors> {
         self.decoder.name_generated();
         self.decoder.count_kinds();
         let decode::Decoder {
@@ -169,7 +185,7 @@ impl Source {
             service_addresses,
             ..
         } = self.decoder;
-        match complete::complete(objects, workloads, notes) {
+        match complete::complete(objects, workloads, notes, beside) {
             Ok(mut loaded) if problems.is_empty() => {
                 loaded.service_addresses = service_addresses;
                 return Ok(loaded);

@@ -234,7 +234,7 @@ fn avoided(cluster: &Cluster, given: Vec<IpAddr>) -> HashSet<IpAddr> {
 }
 
 /// Where the cluster's families show: pod addresses, node addresses, podCIDRs.
-fn given_addresses(cluster: &Cluster) -> Vec<IpAddr> {
+pub(super) fn given_addresses(cluster: &Cluster) -> Vec<IpAddr> {
     let statuses = || {
         cluster
             .pods
@@ -250,7 +250,7 @@ fn given_addresses(cluster: &Cluster) -> Vec<IpAddr> {
 }
 
 /// What pods say about their node's addresses; where they differ, the first pod that says anything.
-fn host_addresses(cluster: &Cluster) -> BTreeMap<String, Vec<IpAddr>> {
+pub(super) fn host_addresses(cluster: &Cluster) -> BTreeMap<String, Vec<IpAddr>> {
     let mut known = BTreeMap::new();
     for (_, pod) in cluster.pods.values() {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());

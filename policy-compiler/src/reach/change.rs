@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Allowed, Grant, Group, Side, Way, between, groups, isolating};
+use super::{Allowed, Group, Side, Way, between, groups, isolating};
 use crate::evaluate::{NodeEgress, Reason};
 use crate::model::{Cluster, Direction, Family, NamespacedName, Pod, PolicyId, Rule};
 
@@ -47,6 +47,8 @@ pub struct Cause {
     pub direction: Direction,
     /// What it does or did.
     pub role: Role,
+    /// The part of what changes that it makes.
+    pub transports: Allowed,
 }
 
 /// What became of a policy.
@@ -223,11 +225,12 @@ fn differences(old: &Cluster, new: &Cluster, before: &Way, after: &Way) -> Vec<W
                 .into_iter()
                 .flat_map(|(direction, before, after)| {
                     causes(effect, &transports, before, after).into_iter().map(
-                        move |(policy, role)| Cause {
+                        move |(policy, role, transports)| Cause {
                             status: status(old, new, &policy),
                             policy,
                             direction,
                             role,
+                            transports,
                         },
                     )
                 })
@@ -242,48 +245,50 @@ fn differences(old: &Cluster, new: &Cluster, before: &Way, after: &Way) -> Vec<W
         .collect()
 }
 
-/// The policies that make the difference in one direction. Those that are the same before and after make none.
+/// The policies that make the difference in one direction, and what each makes of it. Those that are the same before
+/// and after make none.
 fn causes(
     effect: Effect,
     transports: &Allowed,
     before: &Side,
     after: &Side,
-) -> Vec<(PolicyId, Role)> {
-    let only_in = |these: &Side, others: &Side| {
-        let ids = these.isolated_by.iter();
-        ids.filter(|id| !others.isolated_by.contains(id))
-            .cloned()
-            .collect::<Vec<_>>()
+) -> Vec<(PolicyId, Role, Allowed)> {
+    let (denying, allowing) = match effect {
+        Effect::Closes => (after, before),
+        Effect::Opens => (before, after),
     };
-    let gained = |these: &Side, others: &Side| {
-        let grants = these.grants.iter().filter(|grant| {
-            let other = others
-                .grants
-                .iter()
-                .find(|other| other.policy == grant.policy);
-            let without = Allowed::default();
-            let other = other.map_or(&without, |other: &Grant| &other.allowed);
-            !grant
-                .allowed
-                .minus(other)
-                .intersection(transports)
-                .is_nothing()
-        });
-        grants.map(|grant| grant.policy.clone()).collect::<Vec<_>>()
+    // What this direction has to do with it.
+    let changed = transports.minus(&denying.allowed);
+    if changed.is_nothing() {
+        return Vec::new();
+    }
+    if allowing.reason == Reason::NotIsolated {
+        let role = match effect {
+            Effect::Closes => Role::Isolates,
+            Effect::Opens => Role::NoLongerIsolates,
+        };
+        let isolating = denying.isolated_by.iter();
+        let isolating = isolating.filter(|policy| !allowing.isolated_by.contains(policy));
+        return isolating
+            .map(|policy| (policy.clone(), role, changed.clone()))
+            .collect();
+    }
+    let role = match effect {
+        Effect::Closes => Role::NoLongerAllows,
+        Effect::Opens => Role::Allows,
     };
-    let is_open = |side: &Side| side.reason == Reason::NotIsolated;
-    let differs = match effect {
-        Effect::Closes => !transports.minus(&after.allowed).is_nothing(),
-        Effect::Opens => !transports.minus(&before.allowed).is_nothing(),
-    };
-    let (policies, role) = match effect {
-        _ if !differs => return Vec::new(),
-        Effect::Closes if is_open(before) => (only_in(after, before), Role::Isolates),
-        Effect::Closes => (gained(before, after), Role::NoLongerAllows),
-        Effect::Opens if is_open(after) => (only_in(before, after), Role::NoLongerIsolates),
-        Effect::Opens => (gained(after, before), Role::Allows),
-    };
-    policies.into_iter().map(|policy| (policy, role)).collect()
+    allowing
+        .grants
+        .iter()
+        .map(|grant| {
+            (
+                grant.policy.clone(),
+                role,
+                grant.allowed.intersection(&changed),
+            )
+        })
+        .filter(|(_, _, transports)| !transports.is_nothing())
+        .collect()
 }
 
 /// By what changes: the sources of each destination.
