@@ -78,6 +78,9 @@ fn the_page_is_searched_filtered_and_says_why() {
                 .count(),
             19
         );
+        let legend = "document.getElementById('legend').textContent";
+        assert!(page.text(legend).contains("TCP 5432 may pass"));
+        assert!(!page.text(legend).contains("everything"));
         page.choose("to", "n:shop");
         assert_eq!(
             page.text(CELLS),

@@ -181,6 +181,7 @@
   function render() {
     state = filters();
     const { sources, destinations, port } = state;
+    legend(port);
     const table = at("matrix");
     const isEmpty = sources.length === 0 || destinations.length === 0;
     table.querySelectorAll("thead, tbody").forEach((part) => part.remove());
@@ -352,9 +353,14 @@
     });
   }
 
-  function legend() {
-    const asked = data.port ? data.port + " may pass" : "everything may pass";
-    const entries = [["allow", asked], ["some", data.port ? "over one family" : "these ports alone"], ["deny", "nothing may pass"]];
+  function legend(port) {
+    const asked = port ? port.name : data.port;
+    const entries = [
+      ["allow", (asked || "everything") + " may pass"],
+      ["some", asked ? "over one family" : "these ports alone"],
+      ["deny", asked ? "it may not pass" : "nothing may pass"],
+    ];
+    at("legend").replaceChildren();
     if (data.cells.some((cell) => cell.verdict === "no-family")) entries.push(["no-family", "no address family in common"]);
     entries.forEach(([name, text]) => {
       const item = element("li");
@@ -368,7 +374,6 @@
   at("summary").textContent = summary();
   fillPlaces(at("from"), allSources);
   fillPlaces(at("to"), allDestinations);
-  legend();
   data.notes.forEach((note) => at("notes").append(element("p", note)));
   if (data.port) at("port").disabled = true;
   ["search", "from", "to", "port"].forEach((id) => at(id).addEventListener("input", render));
