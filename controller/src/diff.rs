@@ -10,7 +10,7 @@ use policy_compiler::model::{
     AddressRanges, Cluster, Direction, Family, NamespacedName, Owner, Pod, PolicyId, Protocol,
 };
 use policy_compiler::reach::{
-    Allowed, Cause, Change, Effect, Status, changes, groups, isolating, status,
+    Allowed, Cause, Change, Effect, Group, Status, changes, groups, isolating, status,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -71,6 +71,9 @@ pub struct Example {
     pub to: String,
     /// `5432/tcp`, or `icmp`.
     pub port: String,
+    /// The family, if it is not the one that `picket explain` would take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
 }
 
 /// A pod that is on the pod network of one side only.
@@ -128,7 +131,7 @@ pub fn compare(
     let ends = Ends::new(&groups, workloads);
     let flows = changes(old, new, node_egress)
         .into_iter()
-        .filter_map(|change| flows(new, &ends, change));
+        .filter_map(|change| flows(old, new, &ends, change));
     Report {
         flows: flows.collect(),
         pods: pods(old, new),
@@ -136,7 +139,7 @@ pub fn compare(
     }
 }
 
-fn flows(new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
+fn flows(old: &Cluster, new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
     let side = |groups: &[_]| Side {
         names: ends.names(groups),
         pods: pods_of(groups).into_iter().collect(),
@@ -149,10 +152,17 @@ fn flows(new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
     let pairs = families.iter().flat_map(|family| {
         let pairs = change.from.iter();
         let pairs = pairs.flat_map(|from| change.to.iter().map(move |to| (from, to)));
-        pairs.filter_map(|(from, to)| from.pair(to, new, *family))
+        pairs.filter_map(|(from, to)| {
+            // Where one side has no addresses of the family nothing was compared.
+            from.pair(to, old, *family)?;
+            let ends = from.pair(to, new, *family)?;
+            // A pod and itself stands for nothing here.
+            let is_asked = |cluster| first_family(from, to, cluster) == Some(*family);
+            let family = (!is_asked(old) || !is_asked(new)).then_some(*family);
+            (ends.0 != ends.1).then_some((ends, family))
+        })
     });
-    // A pod and itself stands for nothing here.
-    let (source, destination) = pairs.into_iter().find(|(from, to)| from != to)?;
+    let ((source, destination), family) = pairs.into_iter().next()?;
     Some(Flows {
         effect: change.effect,
         from: side(&change.from),
@@ -164,11 +174,18 @@ fn flows(new: &Cluster, ends: &Ends<'_>, change: Change) -> Option<Flows> {
                 Transport::Port(protocol, port) => format!("{port}/{}", protocol.nft_name()),
                 Transport::Icmp => "icmp".to_owned(),
             },
+            family,
         },
         transports: change.transports,
         family: change.family,
         causes: change.causes,
     })
+}
+
+/// The family in which `picket explain` asks.
+fn first_family(from: &Group, to: &Group, cluster: &Cluster) -> Option<Family> {
+    let mut families = Family::ALL.into_iter();
+    families.find(|family| from.pair(to, cluster, *family).is_some())
 }
 
 /// A port that the destination has, one that everybody knows, or any.

@@ -70,7 +70,7 @@ fn each_example_is_what_explain_says_of_it() {
                 let (objects, cluster) = (case(&name, side), case(&name, "cluster.yaml"));
                 let mut arguments = vec!["explain", "-f", &objects, "-f", &cluster, "-o", "json"];
                 arguments.extend([&from, &to, &port].map(|part| part.as_str()));
-                if let Some(family) = flows["family"].as_str() {
+                if let Some(family) = flows["example"]["family"].as_str() {
                     arguments.extend(["--family", family]);
                 }
                 let output = picket(&arguments, "");

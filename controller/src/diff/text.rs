@@ -83,11 +83,15 @@ impl fmt::Display for Flows {
         }
         writeln!(f)?;
         let example = &self.example;
-        writeln!(
+        write!(
             f,
             "        example: {} {} {}",
             example.from, example.to, example.port
         )?;
+        if let Some(family) = example.family {
+            write!(f, " --family {}", family.to_string().to_lowercase())?;
+        }
+        writeln!(f)?;
         for cause in &self.causes {
             write!(f, "        because {}", Because(cause))?;
             if cause.transports != self.transports {
