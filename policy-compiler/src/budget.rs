@@ -113,8 +113,8 @@ pub struct Budgets {
 }
 
 impl Default for Budgets {
-    /// Far above what people write, and little enough that one namespace takes at most about a second of a node and some tens of
-    /// megabytes of the compiler's memory:
+    /// Far above what people write, and little enough that one namespace takes at most about a second of a node and
+    /// some tens of megabytes of the compiler's memory:
     ///
     /// - 10,000 entries of ipBlocks: with so many intervals in a set the kernel takes 0.3 ms for a change; with
     ///   100,000 it is 20 ms.

@@ -4,48 +4,29 @@ use std::collections::BTreeSet;
 
 use policy_compiler::cover::{ports_imply, selector_implies};
 use policy_compiler::model::{
-    AddressRanges, Cidr, Direction, IpBlock, NetworkPolicy, Peer, Peers, PolicyPort, PortMatch,
-    Ports, Rule,
+    AddressRanges, Cidr, IpBlock, NetworkPolicy, Peer, Peers, PolicyPort, PortMatch, Ports,
 };
 
 use super::code::{Code, Severity};
-use super::facts::{Facts, fields};
+use super::facts::{Facts, WrittenPeer, fields};
 use super::finding::Finding;
 
 pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (policy, _) in facts.policies() {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let (list, field) = fields(direction);
-            let rules = policy.rules(direction).unwrap_or_default();
-            for (index, rule) in rules.iter().enumerate() {
-                let Peers::Of(peers) = &rule.peers else {
-                    continue;
-                };
-                for (item, peer) in peers.iter().enumerate() {
-                    let Peer::Block(block) = peer else { continue };
-                    let place = Block {
-                        policy,
-                        direction,
-                        rule,
-                        index,
-                        item,
-                        block,
-                    };
-                    let field = format!("spec.{list}[{index}].{field}[{item}].ipBlock");
-                    let found = [
-                        pods(facts, block).map(|found| (found, "cidr")),
-                        services(facts, block).map(|found| (found, "cidr")),
-                        reopened(facts, &place).map(|found| (found, "except")),
-                    ];
-                    findings.extend(found.into_iter().flatten().map(
-                        |((severity, code, message), last)| {
-                            let field = format!("{field}.{last}");
-                            facts.finding(severity, code, &policy.id, field, message)
-                        },
-                    ));
-                }
-            }
+    for peer in facts.peers() {
+        let Peer::Block(block) = peer.peer else {
+            continue;
+        };
+        let found = [
+            empty(block).map(|found| (found, "except")),
+            pods(facts, block).map(|found| (found, "cidr")),
+            services(facts, block).map(|found| (found, "cidr")),
+            reopened(facts, &peer, block).map(|found| (found, "except")),
+        ];
+        for ((severity, code, message), last) in found.into_iter().flatten() {
+            let field = format!("{}.ipBlock.{last}", peer.field());
+            let policy = &peer.rule.policy.id;
+            findings.push(facts.finding(severity, code, policy, field, message));
         }
     }
     findings
@@ -53,14 +34,16 @@ pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
 
 type Found = Option<(Severity, Code, String)>;
 
-/// A block where it is written.
-struct Block<'a> {
-    policy: &'a NetworkPolicy,
-    direction: Direction,
-    rule: &'a Rule,
-    index: usize,
-    item: usize,
-    block: &'a IpBlock,
+fn empty(block: &IpBlock) -> Found {
+    let message = format!(
+        "matches nothing: the excepts leave no address of {}",
+        block.cidr()
+    );
+    let code = Code::PeerMatchesNothing;
+    block
+        .ranges()
+        .is_empty()
+        .then_some((Severity::Warning, code, message))
 }
 
 fn is_whole_family(block: &IpBlock) -> bool {
@@ -104,8 +87,13 @@ fn first_shared(some: &AddressRanges, others: &AddressRanges) -> Option<String> 
 
 /// Whether others allow what the block leaves out. Selectors do not count: to leave out a range and allow some pods
 /// in it is what both are for.
-fn reopened(facts: &Facts<'_>, place: &Block<'_>) -> Found {
-    let excepts = place.block.except();
+fn reopened(facts: &Facts<'_>, place: &WrittenPeer<'_>, block: &IpBlock) -> Found {
+    let WrittenPeer {
+        rule: own,
+        item: own_item,
+        ..
+    } = place;
+    let excepts = block.except();
     if excepts.is_empty() {
         return None;
     }
@@ -113,18 +101,18 @@ fn reopened(facts: &Facts<'_>, place: &Block<'_>) -> Found {
     let mut by = BTreeSet::new();
     let mut on_all_ports: Vec<Cidr> = Vec::new();
     let mut whole_block = Vec::new();
-    for policy in facts.cluster.policies_in(&place.policy.id.namespace) {
-        if !shares_pods(facts, place.policy, policy) {
+    for policy in facts.cluster.policies_in(&own.policy.id.namespace) {
+        if !shares_pods(facts, own.policy, policy) {
             continue;
         }
-        let rules = policy.rules(place.direction).unwrap_or_default();
+        let rules = policy.rules(own.direction).unwrap_or_default();
         for (index, rule) in rules.iter().enumerate() {
-            let is_own = policy.id == place.policy.id && index == place.index;
-            if !ports_overlap(&place.rule.ports, &rule.ports) {
+            let is_own = policy.id == own.policy.id && index == own.index;
+            if !ports_overlap(&own.rule.ports, &rule.ports) {
                 continue;
             }
-            let is_full = ports_imply(&place.rule.ports, &rule.ports);
-            let (list, field) = fields(place.direction);
+            let is_full = ports_imply(&own.rule.ports, &rule.ports);
+            let (list, field) = fields(own.direction);
             let name = format!("{} spec.{list}[{index}]", policy.id);
             match &rule.peers {
                 Peers::Any => {
@@ -137,7 +125,7 @@ fn reopened(facts: &Facts<'_>, place: &Block<'_>) -> Found {
                     for (item, peer) in peers.iter().enumerate() {
                         let Peer::Block(other) = peer else { continue };
                         let ranges = other.ranges();
-                        if (is_own && item == place.item)
+                        if (is_own && item == *own_item)
                             || first_shared(&ranges, &left_out).is_none()
                         {
                             continue;

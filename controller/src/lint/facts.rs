@@ -7,7 +7,7 @@ use policy_compiler::api::{self, Object};
 use policy_compiler::budget::Budgets;
 use policy_compiler::cover::selects;
 use policy_compiler::model::{
-    AddressRanges, Cidr, Cluster, Direction, NetworkPolicy, Peer, Pod, PolicyId,
+    AddressRanges, Cidr, Cluster, Direction, NetworkPolicy, Peer, Peers, Pod, PolicyId, Rule,
 };
 
 use super::Scope;
@@ -101,6 +101,35 @@ impl<'a> Facts<'a> {
         policies.filter_map(|policy| Some((policy, self.read.get(&policy.id)?.0)))
     }
 
+    /// Every rule, where it is written.
+    pub(super) fn rules(&self) -> impl Iterator<Item = WrittenRule<'a>> {
+        let directions = [Direction::Ingress, Direction::Egress];
+        self.policies().flat_map(move |(policy, _)| {
+            directions.into_iter().flat_map(move |direction| {
+                let rules = policy.rules(direction).unwrap_or_default();
+                let rules = rules.iter().enumerate();
+                rules.map(move |(index, rule)| WrittenRule {
+                    policy,
+                    direction,
+                    index,
+                    rule,
+                })
+            })
+        })
+    }
+
+    /// Every peer, where it is written.
+    pub(super) fn peers(&self) -> impl Iterator<Item = WrittenPeer<'a>> {
+        self.rules().flat_map(|rule| {
+            let peers = match &rule.rule.peers {
+                Peers::Any => &[],
+                Peers::Of(peers) => peers.as_slice(),
+            };
+            let peers = peers.iter().enumerate();
+            peers.map(move |(item, peer)| WrittenPeer { rule, item, peer })
+        })
+    }
+
     /// A finding of a policy.
     pub(super) fn finding(
         &self,
@@ -169,6 +198,39 @@ impl<'a> Facts<'a> {
             .read
             .get(&PolicyId::new(namespace.clone(), name.clone()));
         read.is_some_and(|(policy, _)| ignored(policy).any(|code| code.parse() == Ok(finding.code)))
+    }
+}
+
+/// A rule where it is written.
+#[derive(Clone, Copy)]
+pub(super) struct WrittenRule<'a> {
+    pub(super) policy: &'a NetworkPolicy,
+    pub(super) direction: Direction,
+    pub(super) index: usize,
+    pub(super) rule: &'a Rule,
+}
+
+impl WrittenRule<'_> {
+    /// `spec.egress[0]`
+    pub(super) fn field(&self) -> String {
+        let (list, _) = fields(self.direction);
+        format!("spec.{list}[{}]", self.index)
+    }
+}
+
+/// A peer where it is written.
+#[derive(Clone, Copy)]
+pub(super) struct WrittenPeer<'a> {
+    pub(super) rule: WrittenRule<'a>,
+    pub(super) item: usize,
+    pub(super) peer: &'a Peer,
+}
+
+impl WrittenPeer<'_> {
+    /// `spec.egress[0].to[1]`
+    pub(super) fn field(&self) -> String {
+        let (_, field) = fields(self.rule.direction);
+        format!("{}.{field}[{}]", self.rule.field(), self.item)
     }
 }
 

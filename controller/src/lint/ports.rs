@@ -5,35 +5,30 @@ use policy_compiler::model::{
 };
 
 use super::code::{Code, Severity};
-use super::facts::{Facts, fields};
+use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (policy, _) in facts.policies() {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let (list, _) = fields(direction);
-            let rules = policy.rules(direction).unwrap_or_default();
-            for (index, rule) in rules.iter().enumerate() {
-                let Ports::Of(ports) = &rule.ports else {
-                    continue;
-                };
-                let destinations = destinations(facts, policy, rule, direction);
-                if destinations.is_empty() {
-                    continue;
+    for written in facts.rules() {
+        let (policy, rule, direction) = (written.policy, written.rule, written.direction);
+        let Ports::Of(ports) = &rule.ports else {
+            continue;
+        };
+        let destinations = destinations(facts, policy, rule, direction);
+        for (item, port) in ports.iter().enumerate() {
+            let found = match &port.port {
+                PortMatch::Named(name) if destinations.is_empty() => {
+                    of_nobody(facts, rule, direction, name)
                 }
-                let found = ports.iter().enumerate().filter_map(|(item, port)| {
-                    let (severity, code, message) = match &port.port {
-                        PortMatch::Named(_) => named(port, &destinations)?,
-                        PortMatch::Range(_) if is_known(rule, direction) => {
-                            undeclared(port, &destinations)?
-                        }
-                        _ => return None,
-                    };
-                    let field = format!("spec.{list}[{index}].ports[{item}].port");
-                    Some(facts.finding(severity, code, &policy.id, field, message))
-                });
-                findings.extend(found);
+                _ if destinations.is_empty() => None,
+                PortMatch::Named(_) => named(port, &destinations),
+                PortMatch::Range(_) if is_known(rule, direction) => undeclared(port, &destinations),
+                _ => None,
+            };
+            if let Some((severity, code, message)) = found {
+                let field = format!("{}.ports[{item}].port", written.field());
+                findings.push(facts.finding(severity, code, &policy.id, field, message));
             }
         }
     }
@@ -65,6 +60,21 @@ fn destinations<'a>(
 fn is_known(rule: &Rule, direction: Direction) -> bool {
     direction == Direction::Ingress
         || matches!(&rule.peers, Peers::Of(peers) if peers.iter().all(|peer| matches!(peer, Peer::Pods { .. })))
+}
+
+/// A name for addresses outside of the cluster. Of selectors that find nobody others tell.
+fn of_nobody(facts: &Facts<'_>, rule: &Rule, direction: Direction, name: &str) -> Found {
+    let Peers::Of(peers) = &rule.peers else {
+        return None;
+    };
+    let is_outside = peers.iter().all(|peer| matches!(peer, Peer::Block(_)));
+    if direction == Direction::Ingress || !is_outside || !facts.has_pods {
+        return None;
+    }
+    let message = format!(
+        "no destination has a port named {name}: only pods have names for ports, and none of the input is in the ipBlock"
+    );
+    Some((Severity::Warning, Code::NamedPortNowhere, message))
 }
 
 fn named(port: &PolicyPort, destinations: &[&Pod]) -> Found {

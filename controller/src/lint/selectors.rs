@@ -2,11 +2,11 @@
 
 use policy_compiler::cover::selects;
 use policy_compiler::model::{
-    Direction, NAMESPACE_NAME_LABEL, NamespaceScope, NetworkPolicy, Peer, Peers, Requirement,
+    NAMESPACE_NAME_LABEL, NamespaceScope, NetworkPolicy, Peer, Requirement,
 };
 
 use super::code::{Code, Severity};
-use super::facts::{Facts, fields};
+use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
@@ -16,19 +16,9 @@ pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
     }
     for (policy, _) in facts.policies() {
         findings.extend(subjects(facts, policy));
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let (list, field) = fields(direction);
-            let rules = policy.rules(direction).unwrap_or_default();
-            for (index, rule) in rules.iter().enumerate() {
-                let Peers::Of(peers) = &rule.peers else {
-                    continue;
-                };
-                for (item, peer) in peers.iter().enumerate() {
-                    let field = format!("spec.{list}[{index}].{field}[{item}]");
-                    findings.extend(peer_of(facts, policy, peer, field));
-                }
-            }
-        }
+    }
+    for peer in facts.peers() {
+        findings.extend(peer_of(facts, peer.rule.policy, peer.peer, peer.field()));
     }
     findings
 }
