@@ -13,6 +13,8 @@ mod fuzz {
 #[path = "../../policy-compiler/tests/support/random.rs"]
 mod random;
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,10 +6,13 @@
 )]
 
 mod support;
+#[path = "support/tokens.rs"]
+mod tokens;
 
 use controller::source::load_bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokens::TOKENS;
 
 const MANIFEST: &str = include_str!("source_properties.yaml");
 
@@ -32,57 +35,9 @@ fn load(name: &str, bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Pieces that mean something to a YAML or JSON scanner.
+/// A piece that means something, or any character.
 fn piece() -> impl Strategy<Value = String> {
-    let pieces = [
-        "---\n",
-        "...",
-        "- ",
-        ": ",
-        "? ",
-        "&a ",
-        "*a",
-        "!!int ",
-        "!x ",
-        "!<",
-        "|",
-        ">",
-        "|2-\n",
-        "'",
-        "\"",
-        "\\",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        "#",
-        " #",
-        "\t",
-        "\n",
-        "\r",
-        "\r\n",
-        "  ",
-        "%YAML 1.1\n",
-        "%TAG ! a\n",
-        "<<: ",
-        "~",
-        "yes",
-        "0x",
-        "1e5",
-        "\u{feff}",
-        "\u{2028}",
-        "\u{85}",
-        "é",
-        "\u{1f600}",
-        "@",
-        "`",
-        "kind: ",
-        "items:\n",
-        "null",
-        "-1",
-    ];
-    prop_oneof![4 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
+    prop_oneof![4 => prop::sample::select(TOKENS).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
 }
 
 proptest! {

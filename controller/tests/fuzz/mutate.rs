@@ -1,80 +1,12 @@
 //! Changes to manifests and flows that keep most of their structure.
 
 use super::super::random::Random;
+use super::super::tokens::TOKENS;
 
 /// One of the list.
 pub(crate) fn one_of<T: Copy>(random: &mut Random, list: &[T]) -> T {
     list[random.below(list.len())]
 }
-
-/// Pieces that mean something to a YAML or JSON scanner, to Kubernetes, or to neither.
-const TOKENS: &[&str] = &[
-    "---\n",
-    "...\n",
-    "- ",
-    ": ",
-    "? ",
-    "&a ",
-    "*a",
-    "*b ",
-    "!!int ",
-    "!!str ",
-    "!!binary ",
-    "!!set ",
-    "!x ",
-    "!<tag:x> ",
-    "!",
-    "|",
-    ">",
-    "|2-\n",
-    ">+\n",
-    "'",
-    "\"",
-    "\\",
-    "\\u0000",
-    "\\ud800",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    "#",
-    " #",
-    "\t",
-    "\n",
-    "\r",
-    "\r\n",
-    "  ",
-    "%YAML 1.1\n",
-    "%TAG ! tag:x,2000:\n",
-    "<<: *a\n",
-    "<<: ",
-    "~",
-    "null",
-    "yes",
-    "off",
-    "@",
-    "`",
-    "{{ .Values.x }}",
-    "\u{feff}",
-    "\u{2028}",
-    "\u{85}",
-    "\u{1f600}",
-    "é",
-    "kind: ",
-    "kind: List\n",
-    "items:\n",
-    "apiVersion: v1\n",
-    "metadata: ",
-    "spec: ",
-    "status: ",
-    "endPort: ",
-    "port: ",
-    "except: ",
-    "podSelector: ",
-    "name: ",
-    "namespace: ",
-];
 
 /// Numbers at the ends of ranges, and beyond.
 const NUMBERS: &[&str] = &[
