@@ -9,6 +9,7 @@
 //!                              +-> command::verify    verify -> testbed
 //! ```
 
+pub mod agent;
 pub mod budget;
 pub mod cli;
 pub mod cluster;

@@ -6,6 +6,7 @@ pub mod compile;
 pub mod cover;
 pub mod delta;
 pub mod evaluate;
+pub mod index;
 pub mod ir;
 pub mod lower;
 pub mod model;

@@ -1,0 +1,10 @@
+//! The node agent: keeps a node's kernel equal to what a source says.
+//!
+//! ```text
+//! Source ──▶ Event ──▶ engine: index ─▶ plan ─▶ nftables ──▶ Snapshot ──▶ server: health, metrics, status, explain
+//!                        ▲  ▲     └─ addresses to judge ─▶ revoke ──▶ conntrack
+//!      nftables changes ─┘  └─ clock
+//! ```
+
+pub mod snapshot;
+pub mod source;

@@ -1,0 +1,48 @@
+//! What the agent has in force, for whoever asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use policy_compiler::budget::Exceeded;
+use policy_compiler::evaluate::NodeEgress;
+use policy_compiler::model::{Cluster, NamespacedName, PolicyId};
+use policy_compiler::ruleset::Ruleset;
+
+use super::source::Problem;
+
+/// The agent's state after a commit, or after something that was to be one. A value: it does not change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The node.
+    pub node: String,
+    /// The own-node egress switch.
+    pub node_egress: NodeEgress,
+    /// What was found in the kernel and its surroundings before anything was applied, a sentence each.
+    pub preflight: Vec<String>,
+    /// Whether a complete state was applied since the start.
+    pub ready: bool,
+    /// The objects as the source has them.
+    pub cluster: Cluster,
+    /// The objects as they are in force ([`policy_compiler::index::Index::effective`]).
+    pub effective: Cluster,
+    /// What is in force.
+    pub ruleset: Ruleset,
+    /// The kernel's generation that has it.
+    pub generation: u32,
+    /// Namespaces over their budget.
+    pub exceeded: BTreeMap<String, Exceeded>,
+    /// Pods that send and receive nothing because of it.
+    pub closed: BTreeSet<NamespacedName>,
+    /// Policies whose rules the kernel refused, and its words.
+    pub refused: BTreeMap<PolicyId, String>,
+    /// What is wrong with the source.
+    pub problems: BTreeMap<String, Problem>,
+    /// Why the last attempt to apply failed, if it did.
+    pub failure: Option<String>,
+    /// How often somebody else's change of our tables was repaired.
+    pub drift_repairs: u64,
+    /// Whether somebody changes our tables over and over.
+    pub drift_alarm: bool,
+    /// When the kernel was last equal to the objects; for people, as this clock may jump.
+    pub last_success: Option<SystemTime>,
+}
