@@ -1,7 +1,7 @@
 //! A list of operations as one batch: what lies between a begin and an end takes effect at once, or not at all.
 
 use policy_compiler::name::COMMENT_LENGTH;
-use policy_compiler::ruleset::{Base, Hook, KeyType, Rule, TABLE, TableFamily, Value};
+use policy_compiler::ruleset::{Base, Hook, KeyType, Rule, TableFamily, Value};
 
 use super::Generation;
 use super::constants::{chain, element, msg, rule, set, table};
@@ -43,6 +43,8 @@ const NEW: u16 = message::CREATE | message::EXCLUSIVE;
 
 /// Puts a batch together.
 pub(super) struct Builder {
+    /// The name of the tables that are changed.
+    pub(super) table: &'static str,
     out: Writer,
     batch: Vec<Sent>,
     first: u32,
@@ -52,8 +54,10 @@ pub(super) struct Builder {
 }
 
 impl Batch {
-    /// The operations in their order. The last asks for an acknowledgement, so that success is heard too.
+    /// The operations in their order, in tables of that name. The last asks for an acknowledgement, so that success is
+    /// heard too.
     pub(crate) fn new(
+        table: &'static str,
         operations: &[Operation<'_>],
         expected: Option<Generation>,
         first: u32,
@@ -63,6 +67,7 @@ impl Batch {
             return Err(Error::Stale { expected });
         }
         let mut builder = Builder {
+            table,
             out: Writer::default(),
             batch: Vec::new(),
             first,
@@ -133,18 +138,30 @@ impl Builder {
         elements_before: Option<usize>,
         fill: impl FnOnce(&mut Writer),
     ) {
+        self.message_to(kind, flags, family_number(family), elements_before, fill);
+    }
+
+    fn message_to(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        elements_before: Option<usize>,
+        fill: impl FnOnce(&mut Writer),
+    ) {
         let header = Header {
             kind: message::NFTABLES << 8 | kind,
             flags,
             sequence: self.start(elements_before),
-            family: family_number(family),
+            family,
             resource: 0,
         };
         message::write(&mut self.out, header, fill);
     }
 
     fn operation(&mut self, operation: &Operation<'_>) -> Result<(), Unfit> {
-        let named_table = |out: &mut Writer| out.put_text(table::NAME, TABLE);
+        let of = self.table;
+        let named_table = |out: &mut Writer| out.put_text(table::NAME, of);
         match operation {
             Operation::AddTable(family) => {
                 self.message(msg::NEWTABLE, NEW, *family, None, |out| {
@@ -161,16 +178,19 @@ impl Builder {
             Operation::DeleteTable(family) => {
                 self.message(msg::DELTABLE, 0, *family, None, named_table);
             }
+            Operation::DeleteTableOf(family) => {
+                self.message_to(msg::DELTABLE, 0, *family, None, named_table);
+            }
             Operation::AddChain { family, name, base } => self.chain(*family, name, *base)?,
             Operation::DeleteChain { family, name } => {
                 self.message(msg::DELCHAIN, 0, *family, None, |out| {
-                    out.put_text(chain::TABLE, TABLE);
+                    out.put_text(chain::TABLE, of);
                     out.put_text(chain::NAME, name);
                 });
             }
             Operation::FlushChain { family, name } => {
                 self.message(msg::DELRULE, 0, *family, None, |out| {
-                    out.put_text(rule::TABLE, TABLE);
+                    out.put_text(rule::TABLE, of);
                     out.put_text(rule::CHAIN, name);
                 });
             }
@@ -203,13 +223,13 @@ impl Builder {
             }
             Operation::DeleteSet { family, name } => {
                 self.message(msg::DELSET, 0, *family, None, |out| {
-                    out.put_text(set::TABLE, TABLE);
+                    out.put_text(set::TABLE, of);
                     out.put_text(set::NAME, name);
                 });
             }
             Operation::FlushSet { family, name } => {
                 self.message(msg::DELSETELEM, 0, *family, None, |out| {
-                    out.put_text(element::LIST_TABLE, TABLE);
+                    out.put_text(element::LIST_TABLE, of);
                     out.put_text(element::LIST_SET, name);
                 });
             }
@@ -259,8 +279,9 @@ impl Builder {
                 return Err(Unfit::Hook);
             }
         }
+        let of = self.table;
         self.message(msg::NEWCHAIN, NEW, family, None, |out| {
-            out.put_text(chain::TABLE, TABLE);
+            out.put_text(chain::TABLE, of);
             out.put_text(chain::NAME, name);
             if let Some(base) = base {
                 out.put_text(chain::TYPE, "filter");
@@ -296,8 +317,9 @@ impl Builder {
         let parts = types.iter().map(|part| Type::from(*part).id());
         let type_id = parts.fold(0, |all, part| all << 6 | part);
         let id = self.next_set();
+        let of = self.table;
         self.message(msg::NEWSET, NEW, family, None, |out| {
-            out.put_text(set::TABLE, TABLE);
+            out.put_text(set::TABLE, of);
             out.put_text(set::NAME, name);
             out.put_u32(set::FLAGS, flags);
             out.put_u32(set::KEY_TYPE, type_id);
@@ -342,8 +364,9 @@ impl Builder {
             self.anonymous_set(family, anonymous, id);
         }
         let flags = message::CREATE | message::APPEND;
+        let of = self.table;
         self.message(msg::NEWRULE, flags, family, None, |out| {
-            out.put_text(rule::TABLE, TABLE);
+            out.put_text(rule::TABLE, of);
             out.put_text(rule::CHAIN, chain);
             out.nested(rule::EXPRESSIONS, |out| {
                 for expression in &linear.expressions {

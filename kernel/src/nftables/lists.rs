@@ -1,7 +1,7 @@
 //! Elements in the messages of a batch: as many messages as they need, and the sets without a name, whose elements come
 //! with them.
 
-use policy_compiler::ruleset::{TABLE, TableFamily};
+use policy_compiler::ruleset::TableFamily;
 
 use super::batch::Builder;
 use super::constants::{element, msg, set};
@@ -46,8 +46,9 @@ impl Builder {
                 });
             }
         }
+        let name = self.table;
         self.message(msg::NEWSET, message::CREATE, family, None, |out| {
-            out.put_text(set::TABLE, TABLE);
+            out.put_text(set::TABLE, name);
             out.put_text(set::NAME, ANONYMOUS);
             out.put_u32(set::FLAGS, flags);
             out.put_u32(set::KEY_TYPE, of.id());
@@ -107,8 +108,9 @@ impl Builder {
             let count = rest.iter().take_while(fits).count().max(1);
             let before = elements.len() - rest.len();
             let (now, later) = rest.split_at(count);
+            let of = self.table;
             self.message(kind, flags, family, named.then_some(before), |out| {
-                out.put_text(element::LIST_TABLE, TABLE);
+                out.put_text(element::LIST_TABLE, of);
                 out.put_text(element::LIST_SET, name);
                 if let Some(id) = id {
                     out.put_u32(element::LIST_SET_ID, id);

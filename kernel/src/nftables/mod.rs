@@ -19,6 +19,7 @@ mod raise;
 mod read;
 mod read_elements;
 mod remove;
+mod replace;
 mod socket;
 mod types;
 mod userdata;

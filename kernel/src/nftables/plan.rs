@@ -1,6 +1,7 @@
 //! Plans, carried out: each transaction is a batch of its own, committed before the next.
 
 use policy_compiler::delta::{Action, Plan, Step, Transaction};
+use policy_compiler::ruleset::TABLE;
 
 use super::Generation;
 use super::operation::{Elements, Operation};
@@ -102,7 +103,10 @@ impl Parts<'_> {
 
     fn batch(&mut self, limit: usize, operations: &[Operation<'_>]) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
-            match self.nftables.apply_within(limit, operations, Some(self.at)) {
+            match self
+                .nftables
+                .apply_within(limit, TABLE, operations, Some(self.at))
+            {
                 Ok(true) => {
                     self.at = self.at.next();
                     return Ok(());

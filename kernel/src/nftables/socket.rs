@@ -1,7 +1,7 @@
 //! nftables of one network namespace, asked and changed.
 
 use nix::errno::Errno;
-use policy_compiler::ruleset::Ruleset;
+use policy_compiler::ruleset::{Ruleset, TABLE};
 
 use super::Generation;
 use super::batch::{Batch, object};
@@ -66,19 +66,20 @@ impl Nftables {
         operations: &[Operation<'_>],
         expected: Option<Generation>,
     ) -> Result<(), Error> {
-        self.apply_within(usize::MAX, operations, expected)
+        self.apply_within(usize::MAX, TABLE, operations, expected)
             .map(drop)
     }
 
-    /// [`Nftables::apply`] if the batch has at most this many bytes. Whether there was anything to do, which makes a
+    /// [`Nftables::apply`] to the tables of that name, if the batch has at most this many bytes. Whether there was anything to do, which makes a
     /// generation.
     pub(super) fn apply_within(
         &mut self,
         limit: usize,
+        table: &'static str,
         operations: &[Operation<'_>],
         expected: Option<Generation>,
     ) -> Result<bool, Error> {
-        let batch = Batch::new(operations, expected, self.socket.next_sequence())?;
+        let batch = Batch::new(table, operations, expected, self.socket.next_sequence())?;
         if batch.messages.iter().all(|sent| sent.operation.is_none()) {
             return Ok(false);
         }
@@ -102,7 +103,7 @@ impl Nftables {
     /// Waits until no change is under way: an empty batch changes nothing, and the kernel takes it while it holds the
     /// lock of changes, before `send` returns (`nf_tables_valid_genid`).
     pub(super) fn await_changes(&mut self) -> Result<(), Error> {
-        let batch = Batch::new(&[], None, self.socket.next_sequence())?;
+        let batch = Batch::new(TABLE, &[], None, self.socket.next_sequence())?;
         self.socket.use_sequence(2);
         self.socket.send(&batch.bytes).map_err(Error::Send)
     }
