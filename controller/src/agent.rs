@@ -6,5 +6,7 @@
 //!      nftables changes ─┘  └─ clock
 //! ```
 
+pub mod enforcer;
+pub mod engine;
 pub mod snapshot;
 pub mod source;

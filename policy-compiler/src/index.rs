@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use crate::budget::{self, Budgets, Exceeded};
 use crate::compile::compile_closed;
-use crate::ir::{NodeIr, PeerMembers};
+use crate::ir::{NodeIr, PeerMatch, PeerMembers};
 use crate::lower::{Options, lower};
 use crate::model::{
     Cluster, Direction, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId,
@@ -183,6 +183,23 @@ impl Index {
             }
         }
         objects.cluster()
+    }
+
+    /// The policies whose rules a chain or a set of the ruleset has, by its name.
+    pub fn policies_behind(&self, name: &str) -> BTreeSet<PolicyId> {
+        // Names of classes and peers end in digests, so that none is a part of another by chance.
+        let of_class = |(class, _): &(&String, &crate::ir::Class)| name.contains(class.as_str());
+        let whole = self.ir.classes.iter().filter(of_class);
+        let whole = whole.flat_map(|(_, class)| class.policies.iter().cloned());
+        let rules = self.ir.classes.values().flat_map(|class| &class.tiers);
+        let rules = rules.flat_map(|tier| &tier.rules);
+        let naming = rules.filter(|rule| match &rule.matches.peer {
+            PeerMatch::Any => false,
+            PeerMatch::Set(peer) | PeerMatch::NamedPorts(peer) => name.contains(peer.as_str()),
+        });
+        whole
+            .chain(naming.flat_map(|rule| rule.policies.iter().cloned()))
+            .collect()
     }
 
     /// The namespaces that are over their budget, as of the last [`Index::update`].

@@ -1,6 +1,6 @@
 //! What changes in nftables, whoever changes it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use policy_compiler::ruleset::{TABLE, TableFamily};
@@ -131,6 +131,13 @@ impl AsFd for Watch {
     /// Readable when there are events.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Watch {
+    /// The same, for whoever waits with an older interface.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -1,0 +1,411 @@
+//! The loop of the agent: what the source says becomes what the kernel holds, and stays so.
+//!
+//! ```text
+//! Source ─▶ take ─▶ Index ─▶ sync: update ─▶ plan ─▶ execute ─▶ publish: Snapshot, addresses to judge
+//! others' changes ─▶ Repairs ─▶ repair: read ─▶ plan ─▶ execute ─▶ publish: Snapshot, everything to judge
+//! ```
+//!
+//! The first change of a burst is applied at once. What comes while the kernel is busy waits, and is taken together.
+//! Time is the monotonic clock's: a clock that is set moves nothing.
+
+mod apply;
+mod backoff;
+mod drift;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
+use policy_compiler::budget::Budgets;
+use policy_compiler::index::{Index, Object, ObjectId};
+use policy_compiler::lower::Options;
+use policy_compiler::model::{Cluster, NamespacedName, PolicyId};
+use policy_compiler::ruleset::Ruleset;
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use self::backoff::Backoff;
+use self::drift::Repairs;
+use super::enforcer::Enforcer;
+use super::snapshot::Snapshot;
+use super::source::{Change, Event, Problem, Source};
+
+/// So many events are taken together at most, that a source which never rests does not keep them from the kernel.
+const TOGETHER: usize = 1000;
+
+/// What the engine has to know from the start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node.
+    pub node: String,
+    /// How rules are lowered.
+    pub options: Options,
+    /// What a namespace may need.
+    pub budgets: Budgets,
+    /// What preflight found, for the snapshot.
+    pub preflight: Vec<String>,
+}
+
+/// Which connections to judge again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those with one of these addresses at an end.
+    Addresses(BTreeSet<IpAddr>),
+}
+
+/// Who hears what the engine does.
+pub trait Listener: Send {
+    /// A snapshot is in force; connections in the scope are to be judged again by it.
+    fn judge(&mut self, snapshot: &Arc<Snapshot>, scope: Scope);
+
+    /// The kernel was brought up to date.
+    fn synced(&mut self, sync: &Sync);
+
+    /// It could not be, for this reason.
+    fn failed(&mut self, reason: Reason);
+
+    /// Drift was repaired.
+    fn repaired(&mut self);
+}
+
+/// One bringing up to date.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    /// Whether it was the first, of everything.
+    pub full: bool,
+    /// How long it took, planning and applying.
+    pub duration: Duration,
+    /// How long of that the rules took.
+    pub compile: Duration,
+    /// How long ago the first of its events was seen, by what it was about.
+    pub policy: Option<Duration>,
+    /// The same for pods.
+    pub pod: Option<Duration>,
+}
+
+/// Why the kernel could not be brought up to date. The list is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The kernel refused an object.
+    Refused,
+    /// Others changed nftables again and again meanwhile.
+    Changing,
+    /// The kernel could not be asked, or its answer was lost.
+    Kernel,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 3] = [Reason::Refused, Reason::Changing, Reason::Kernel];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Refused => "refused",
+            Reason::Changing => "changing",
+            Reason::Kernel => "kernel",
+        }
+    }
+}
+
+/// What our tables hold.
+#[derive(Clone, Debug)]
+struct Known {
+    ruleset: Ruleset,
+    generation: u32,
+}
+
+/// What was in force last, and is again when others change it, whatever is to come.
+#[derive(Clone, Debug)]
+struct InForce {
+    ruleset: Ruleset,
+    effective: Cluster,
+    closed: BTreeSet<NamespacedName>,
+}
+
+/// Owns the index, and is the only one that changes our tables.
+pub struct Engine<S, E, L> {
+    source: S,
+    enforcer: E,
+    listener: L,
+    settings: Settings,
+    index: Index,
+    /// Whether the source has said what there is.
+    complete: bool,
+    /// Whether it has been in force since the start.
+    ready: bool,
+    /// None where it has to be read first.
+    known: Option<Known>,
+    in_force: InForce,
+    refused: BTreeMap<PolicyId, String>,
+    problems: BTreeMap<String, Problem>,
+    failure: Option<String>,
+    repairs: Repairs,
+    drift_repairs: u64,
+    /// What others are known to have changed, until it is repaired.
+    culprit: Option<String>,
+    /// Addresses of changes that are not in force yet.
+    touched: BTreeSet<IpAddr>,
+    /// Whether something came that is not in force yet.
+    news: bool,
+    /// When the first of it came, by what it is about.
+    seen_policy: Option<Instant>,
+    seen_pod: Option<Instant>,
+    retry: Backoff,
+    retry_refused: Backoff,
+    last_success: Option<SystemTime>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+}
+
+impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
+    /// An engine that has not asked anybody yet, and where its snapshots are published.
+    pub fn new(
+        source: S,
+        enforcer: E,
+        listener: L,
+        settings: Settings,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let index = Index::new(
+            settings.node.clone(),
+            settings.options.clone(),
+            settings.budgets,
+        );
+        let first = Snapshot {
+            node: settings.node.clone(),
+            node_egress: settings.options.node_egress,
+            preflight: settings.preflight.clone(),
+            ready: false,
+            cluster: index.cluster().clone(),
+            effective: index.effective(),
+            ruleset: Ruleset::default(),
+            generation: 0,
+            exceeded: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            failure: None,
+            drift_repairs: 0,
+            drift_alarm: false,
+            last_success: None,
+        };
+        let (snapshots, receiver) = watch::channel(Arc::new(first));
+        let seconds = Duration::from_secs;
+        let engine = Self {
+            source,
+            enforcer,
+            listener,
+            settings,
+            complete: false,
+            ready: false,
+            known: None,
+            in_force: InForce {
+                ruleset: Ruleset::default(),
+                effective: index.effective(),
+                closed: BTreeSet::new(),
+            },
+            refused: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            failure: None,
+            repairs: Repairs::default(),
+            drift_repairs: 0,
+            culprit: None,
+            touched: BTreeSet::new(),
+            news: false,
+            seen_policy: None,
+            seen_pod: None,
+            retry: Backoff::new(Duration::from_millis(100), seconds(30)),
+            retry_refused: Backoff::new(seconds(1), seconds(300)),
+            last_success: None,
+            snapshots,
+            index,
+        };
+        (engine, receiver)
+    }
+
+    /// Works until `stop` is ready. What is in force then stays in force.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let due = self.due(Instant::now());
+            let timer = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = self.enforcer.changed() => {}
+                () = timer => {}
+                event = self.source.next() => self.take_all(event),
+            }
+            self.step(Instant::now());
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        [
+            self.repairs.due(),
+            self.repairs.alarm_ends(now),
+            self.retry.due(),
+            self.retry_refused.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The event, and what else there is by now.
+    fn take_all(&mut self, event: Event) {
+        self.take(event);
+        for _ in 1..TOGETHER {
+            // Else the runtime would have a busy source wait now and then.
+            match unconstrained(self.source.next()).now_or_never() {
+                Some(event) => self.take(event),
+                None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Reset(objects) => {
+                info!(objects = objects.len(), "the source is complete");
+                self.index.reset(objects);
+                self.complete = true;
+                self.news = true;
+                self.refused.clear();
+                self.index.isolate(BTreeSet::new());
+                let now = Instant::now();
+                self.seen_policy.get_or_insert(now);
+                self.seen_pod.get_or_insert(now);
+            }
+            Event::Changes(changes) => {
+                self.news = true;
+                changes.into_iter().for_each(|change| self.change(change));
+            }
+            Event::Problems(problems) => self.take_problems(problems),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        let now = Instant::now();
+        let id = match &change {
+            Change::Apply(object) => object.id(),
+            Change::Delete(id) => id.clone(),
+        };
+        match &id {
+            ObjectId::NetworkPolicy(id) => {
+                self.seen_policy.get_or_insert(now);
+                // It is another one now, and gets another chance.
+                if self.refused.remove(id).is_some() {
+                    self.index.isolate(self.refused.keys().cloned().collect());
+                }
+            }
+            ObjectId::Pod(_) => {
+                self.seen_pod.get_or_insert(now);
+            }
+            ObjectId::Namespace(_) | ObjectId::Node(_) => {}
+        }
+        match change {
+            Change::Apply(object) => {
+                note(&object);
+                self.index.apply(object);
+            }
+            Change::Delete(id) => {
+                tracing::debug!(object = %id, "deleted");
+                self.index.delete(&id);
+            }
+        }
+    }
+
+    fn take_problems(&mut self, problems: BTreeMap<String, Problem>) {
+        for (place, problem) in &problems {
+            if self.problems.get(place) == Some(problem) {
+                continue;
+            }
+            if problem.blocks {
+                error!(source = %place, "nothing is applied until this is mended: {}", problem.message);
+            } else {
+                warn!(source = %place, "what was in force stays in force: {}", problem.message);
+            }
+        }
+        for place in self.problems.keys().filter(|p| !problems.contains_key(*p)) {
+            info!(source = %place, "mended");
+        }
+        self.problems = problems;
+    }
+
+    /// Does all that there is to do by now.
+    fn step(&mut self, now: Instant) {
+        self.hear(now);
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if self.complete {
+            if is_due(self.repairs.due()) {
+                self.repair();
+            }
+            if is_due(self.retry_refused.due()) {
+                self.retry_refused.attempted();
+                self.refused.clear();
+                self.index.isolate(BTreeSet::new());
+                self.news = true;
+            }
+            if self.news || is_due(self.retry.due()) {
+                self.sync();
+            }
+        }
+        self.publish(None);
+    }
+
+    /// Publishes what is the case, and has the connections in the scope judged by it.
+    fn publish(&mut self, scope: Option<Scope>) {
+        let generation = match &self.known {
+            Some(known) => known.generation,
+            None => self.snapshots.borrow().generation,
+        };
+        let snapshot = Arc::new(Snapshot {
+            node: self.settings.node.clone(),
+            node_egress: self.settings.options.node_egress,
+            preflight: self.settings.preflight.clone(),
+            ready: self.ready,
+            cluster: self.index.cluster().clone(),
+            effective: self.in_force.effective.clone(),
+            ruleset: self.in_force.ruleset.clone(),
+            generation,
+            exceeded: self.index.exceeded().clone(),
+            closed: self.in_force.closed.clone(),
+            refused: self.refused.clone(),
+            problems: self.problems.clone(),
+            failure: self.failure.clone(),
+            drift_repairs: self.drift_repairs,
+            drift_alarm: self.repairs.alarm(Instant::now()),
+            last_success: self.last_success,
+        });
+        if let Some(scope) = scope {
+            self.listener.judge(&snapshot, scope);
+        }
+        self.snapshots.send_replace(snapshot);
+    }
+}
+
+fn note(object: &Object) {
+    match object {
+        Object::Pod(pod) => {
+            tracing::debug!(ns = %pod.id.namespace, pod = %pod.id.name, "changed");
+        }
+        Object::NetworkPolicy(policy) => {
+            tracing::debug!(ns = %policy.id.namespace, policy = %policy.id.name, "changed");
+        }
+        Object::Node(node) => tracing::debug!(node = %node.name, "changed"),
+        Object::Namespace(namespace) => tracing::debug!(ns = %namespace.name, "changed"),
+    }
+}
