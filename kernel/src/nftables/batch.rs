@@ -45,6 +45,8 @@ const NEW: u16 = message::CREATE | message::EXCLUSIVE;
 pub(super) struct Builder {
     /// The name of the tables that are changed.
     pub(super) table: &'static str,
+    /// The flags of those that are made.
+    flags: u32,
     out: Writer,
     batch: Vec<Sent>,
     first: u32,
@@ -57,7 +59,7 @@ impl Batch {
     /// The operations in their order, in tables of that name. The last asks for an acknowledgement, so that success is
     /// heard too.
     pub(crate) fn new(
-        table: &'static str,
+        (table, flags): (&'static str, u32),
         operations: &[Operation<'_>],
         expected: Option<Generation>,
         first: u32,
@@ -68,6 +70,7 @@ impl Batch {
         }
         let mut builder = Builder {
             table,
+            flags,
             out: Writer::default(),
             batch: Vec::new(),
             first,
@@ -160,19 +163,19 @@ impl Builder {
     }
 
     fn operation(&mut self, operation: &Operation<'_>) -> Result<(), Unfit> {
-        let of = self.table;
+        let (of, flags) = (self.table, self.flags);
         let named_table = |out: &mut Writer| out.put_text(table::NAME, of);
         match operation {
             Operation::AddTable(family) => {
                 self.message(msg::NEWTABLE, NEW, *family, None, |out| {
                     named_table(out);
-                    out.put_u32(table::FLAGS, 0);
+                    out.put_u32(table::FLAGS, flags);
                 });
             }
             Operation::EnsureTable(family) => {
                 self.message(msg::NEWTABLE, message::CREATE, *family, None, |out| {
                     named_table(out);
-                    out.put_u32(table::FLAGS, 0);
+                    out.put_u32(table::FLAGS, flags);
                 });
             }
             Operation::DeleteTable(family) => {

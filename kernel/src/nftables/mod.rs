@@ -14,6 +14,7 @@ pub(crate) mod linearize;
 mod lists;
 pub(crate) mod object;
 pub(crate) mod operation;
+mod owner;
 mod plan;
 mod raise;
 mod read;

@@ -30,7 +30,10 @@ impl Nftables {
             // A change that is under way shows its generation before or after its objects. So none is when the
             // dumps start, and each that starts during them has ended when the generation is asked for again.
             self.await_changes()?;
-            let mut raw = Raw::default();
+            let mut raw = Raw {
+                flags: self.flags,
+                ..Raw::default()
+            };
             let dumped = self.read_all(&mut raw)?;
             self.await_changes()?;
             if dumped == Dumped::All && self.generation()? == generation {
@@ -83,6 +86,8 @@ impl Dumped {
 /// What was dumped.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
+    /// The flags that our tables are to have.
+    pub(super) flags: u32,
     pub(super) tables: Vec<TableFamily>,
     pub(super) chains: Vec<(TableFamily, Chain)>,
     pub(super) rules: Vec<RawRule>,
@@ -150,7 +155,7 @@ impl Raw {
         match family_of(number) {
             Some(family) => {
                 self.tables.push(family);
-                if flags != 0 {
+                if flags != self.flags {
                     self.unknown(Object::Table(family), format!("flags {flags:#x}"));
                 }
             }

@@ -21,6 +21,8 @@ const ANSWERS: usize = 1 << 22;
 #[derive(Debug)]
 pub struct Nftables {
     socket: Socket,
+    /// Of the tables that it makes, and expects.
+    pub(super) flags: u32,
 }
 
 /// What a request for objects found.
@@ -39,7 +41,8 @@ impl Nftables {
     /// [`Error::Open`].
     pub fn open() -> Result<Self, Error> {
         let socket = Socket::open(NETLINK_NETFILTER, ANSWERS).map_err(Error::Open)?;
-        Ok(Self { socket })
+        let flags = 0;
+        Ok(Self { socket, flags })
     }
 
     /// The number by which the kernel names this socket as the cause of a change.
@@ -79,7 +82,12 @@ impl Nftables {
         operations: &[Operation<'_>],
         expected: Option<Generation>,
     ) -> Result<bool, Error> {
-        let batch = Batch::new(table, operations, expected, self.socket.next_sequence())?;
+        let batch = Batch::new(
+            (table, self.flags),
+            operations,
+            expected,
+            self.socket.next_sequence(),
+        )?;
         if batch.messages.iter().all(|sent| sent.operation.is_none()) {
             return Ok(false);
         }
@@ -103,7 +111,7 @@ impl Nftables {
     /// Waits until no change is under way: an empty batch changes nothing, and the kernel takes it while it holds the
     /// lock of changes, before `send` returns (`nf_tables_valid_genid`).
     pub(super) fn await_changes(&mut self) -> Result<(), Error> {
-        let batch = Batch::new(TABLE, &[], None, self.socket.next_sequence())?;
+        let batch = Batch::new((TABLE, self.flags), &[], None, self.socket.next_sequence())?;
         self.socket.use_sequence(2);
         self.socket.send(&batch.bytes).map_err(Error::Send)
     }
