@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use controller::verify::{Compiler, Summary, compiled, sample, table, verify};
 use policy_compiler::compile::compile;
@@ -217,7 +218,7 @@ fn a_family_that_is_forgotten() {
                     .maps
                     .get_mut(name)
                     .into_iter()
-                    .flat_map(|map| map.elements.values_mut())
+                    .flat_map(|map| Arc::make_mut(map).elements.values_mut())
                 {
                     element.verdict = Verdict::Accept;
                 }
@@ -438,7 +439,7 @@ fn without(predicate: impl Fn(&NftRule) -> bool) -> impl Fn(&Cluster, &str, &Opt
     lowers(move |ruleset| {
         for table in &mut ruleset.tables {
             for chain in &mut table.chains {
-                chain.rules.retain(|rule| !predicate(rule));
+                Arc::make_mut(chain).rules.retain(|rule| !predicate(rule));
             }
         }
     })

@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -118,13 +119,13 @@ fn many_elements(chain: &str) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
-            sets: [("addresses".into(), set)].into(),
+            sets: [("addresses", set)].into_iter().collect(),
             maps: Default::default(),
-            chains: vec![Chain {
+            chains: vec![Arc::new(Chain {
                 name: chain.into(),
                 base: None,
                 rules: vec![],
-            }],
+            })],
         }],
     }
 }

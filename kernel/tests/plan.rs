@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kernel::{Error, Generation, Nftables, Watch};
@@ -171,15 +170,12 @@ fn many_elements() -> Ruleset {
         comment: "many".into(),
         elements: (0..300_000)
             .map(|index| vec![Value::Address(address(index))])
-            .collect::<BTreeSet<_>>(),
+            .collect(),
     };
+    let mut table = Table::new(TableFamily::Inet);
+    table.add_set("many", set);
     Ruleset {
-        tables: vec![Table {
-            family: TableFamily::Inet,
-            sets: BTreeMap::from([("many".into(), set)]),
-            maps: BTreeMap::new(),
-            chains: Vec::new(),
-        }],
+        tables: vec![table],
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -33,7 +33,7 @@ fn set(interval: bool) -> Set {
         key: vec![KeyType::Ipv4Address],
         interval,
         comment: "a set".into(),
-        elements: BTreeSet::new(),
+        elements: Default::default(),
     }
 }
 

@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 
 use kernel::{Elements, Error, Generation, Nftables, Operation};
 use nix::errno::Errno;
@@ -20,11 +20,11 @@ use support::{namespace, nftables};
 /// A table of that many elements, in sets and a map, and a class for every hundredth.
 fn large(count: u32) -> Ruleset {
     let address = |index: u32| Value::Address(IpAddr::from((0x0a00_0000 + index).to_be_bytes()));
-    let set = |key: &[KeyType], interval, elements: BTreeSet<Vec<Value>>| Set {
+    let set = |key: &[KeyType], interval, elements: Vec<Vec<Value>>| Set {
         key: key.to_vec(),
         interval,
         comment: "many".into(),
-        elements,
+        elements: elements.into_iter().collect(),
     };
     let v4 = KeyType::Ipv4Address;
     let triples = (0..count).map(|index| {
@@ -74,9 +74,9 @@ fn large(count: u32) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
-            sets: BTreeMap::from([
+            sets: [
                 (
-                    "addresses".into(),
+                    "addresses",
                     set(
                         &[v4],
                         false,
@@ -84,17 +84,19 @@ fn large(count: u32) -> Ruleset {
                     ),
                 ),
                 (
-                    "ports".into(),
+                    "ports",
                     set(
                         &[v4, KeyType::Protocol, KeyType::Port],
                         false,
                         triples.collect(),
                     ),
                 ),
-                ("ranges".into(), set(&[v4], true, ranges.collect())),
-            ]),
-            maps: BTreeMap::from([("classes".into(), map)]),
-            chains,
+                ("ranges", set(&[v4], true, ranges.collect())),
+            ]
+            .into_iter()
+            .collect(),
+            maps: [("classes", map)].into_iter().collect(),
+            chains: chains.into_iter().map(Arc::new).collect(),
         }],
     }
 }

@@ -4,8 +4,8 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use policy_compiler::model::{
     AddressRange, AddressRanges, Cidr, InterfaceName, PortRange, Protocol,
@@ -59,12 +59,9 @@ fn chain(matches: impl IntoIterator<Item = Vec<Match>>) -> Chain {
 }
 
 fn table(family: TableFamily, chain: Chain) -> Table {
-    Table {
-        family,
-        sets: BTreeMap::new(),
-        maps: BTreeMap::new(),
-        chains: vec![chain],
-    }
+    let mut table = Table::new(family);
+    table.add_chain(chain);
+    table
 }
 
 fn witnessed(table: Table) {
@@ -214,7 +211,7 @@ fn frames_that_arrive_on_an_interface() {
             vec![Match::in_set(pair, "pairs").negated()],
         ]),
     );
-    table.chains[0].base = Some(Base {
+    Arc::make_mut(&mut table.chains[0]).base = Some(Base {
         hook: Hook::Ingress,
         device: Some(InterfaceName::new("lo").unwrap()),
         priority: -500,
@@ -223,9 +220,11 @@ fn frames_that_arrive_on_an_interface() {
         key: vec![KeyType::Interface, KeyType::Ipv4Address],
         interval: false,
         comment: "pods' interfaces with their addresses".into(),
-        elements: [vec![Value::Interface("lo".into()), address("10.0.0.1")]].into(),
+        elements: [vec![Value::Interface("lo".into()), address("10.0.0.1")]]
+            .into_iter()
+            .collect(),
     };
-    table.sets.insert("pairs".into(), pairs);
+    table.add_set("pairs", pairs);
     witnessed(table);
 }
 
@@ -361,7 +360,7 @@ fn sets_and_maps() {
         key: key.to_vec(),
         interval,
         comment: "a comment".into(),
-        elements: elements.into_iter().collect::<BTreeSet<_>>(),
+        elements: elements.into_iter().collect(),
     };
     let interval = |key, ranges: Vec<AddressRange>| {
         let elements = ranges
@@ -455,9 +454,7 @@ fn sets_and_maps() {
     let touching = ranges(&["10.0.0.0/24"], &[])
         .into_iter()
         .chain(ranges(&["10.0.1.0/24"], &[]));
-    table
-        .sets
-        .insert("touching".into(), interval(v4, touching.collect()));
+    table.add_set("touching", interval(v4, touching.collect()));
     let verdicts = [
         Verdict::Accept,
         Verdict::Drop,
@@ -480,20 +477,20 @@ fn sets_and_maps() {
         comment: "verdicts".into(),
         elements: elements.collect(),
     };
-    table.maps.insert("verdicts".into(), map);
+    table.add_map("verdicts", map);
     let rules = verdicts
         .map(|verdict| Rule::verdict([], verdict).counted().comment("x"))
         .to_vec();
-    table.chains[0].rules = vec![Rule::lookup(
+    Arc::make_mut(&mut table.chains[0]).rules = vec![Rule::lookup(
         [Field::InputInterface, Field::Ipv4Source],
         "verdicts",
     )];
-    table.chains.push(Chain {
+    table.add_chain(Chain {
         name: "target".into(),
         base: None,
         rules: vec![],
     });
-    table.chains.push(Chain {
+    table.add_chain(Chain {
         name: "rules".into(),
         base: None,
         rules,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use policy_compiler::ir::*;
 use policy_compiler::lower::{Bridges, Merging, Options, lower};
@@ -275,7 +276,7 @@ fn load(bed: &Bed, shape: Shape, rules: u32, merged: bool, table: &str) -> Resul
             .iter_mut()
             .flat_map(|table| &mut table.chains);
         for chain in chains.filter(|chain| chain.name == "ingress4_class") {
-            chain
+            Arc::make_mut(chain)
                 .rules
                 .iter_mut()
                 .for_each(|rule| rule.matches.reverse());

@@ -291,7 +291,14 @@ impl TableSteps {
     }
 
     /// `of` is the set, of which only the type matters.
-    fn add_elements(&mut self, step: Step, set: &str, of: &Set, elements: BTreeSet<Key>) {
+    fn add_elements(
+        &mut self,
+        step: Step,
+        set: &str,
+        of: &Set,
+        elements: impl IntoIterator<Item = Key>,
+    ) {
+        let elements: BTreeSet<_> = elements.into_iter().collect();
         if !elements.is_empty() {
             let action = Action::AddElements {
                 set: set.to_owned(),

@@ -81,12 +81,7 @@ pub struct Attachment {
 
 /// Lowers a node's rules. The same rules and options give the same value.
 pub fn lower(ir: &NodeIr, options: &Options) -> Ruleset {
-    let mut inet = Table {
-        family: TableFamily::Inet,
-        sets: BTreeMap::new(),
-        maps: BTreeMap::new(),
-        chains: Vec::new(),
-    };
+    let mut inet = Table::new(TableFamily::Inet);
     base::add(&mut inet, ir, options);
     guards::add(&mut inet, ir, options);
     class::add(&mut inet, ir, options.merging);

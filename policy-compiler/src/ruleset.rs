@@ -1,8 +1,13 @@
 //! What the kernel is told: tables, sets, verdict maps, chains and rules, all ordered. A plain value that can
 //! be compared, rendered ([`crate::render`]) and applied.
+//!
+//! Copies share what is the same in them, so that a copy is cheap, and so is to compare it with what it was made of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use crate::model::{AddressRange, Cidr, InterfaceName, PortRange, Protocol};
 
@@ -22,11 +27,11 @@ pub struct Table {
     /// Its family.
     pub family: TableFamily,
     /// Sets by name.
-    pub sets: BTreeMap<String, Set>,
+    pub sets: OrdMap<String, Arc<Set>>,
     /// Verdict maps by name.
-    pub maps: BTreeMap<String, VerdictMap>,
+    pub maps: OrdMap<String, Arc<VerdictMap>>,
     /// Base chains, then others by name; names are unique.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<Arc<Chain>>,
 }
 
 /// The families of tables that we use.
@@ -50,7 +55,7 @@ pub struct Set {
     /// What it holds, at most 127 bytes.
     pub comment: String,
     /// Keys, each with as many values as `key` has parts.
-    pub elements: BTreeSet<Vec<Value>>,
+    pub elements: OrdSet<Vec<Value>>,
 }
 
 /// A map from keys to verdicts.
@@ -174,7 +179,7 @@ pub struct Log {
 }
 
 /// A comparison.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Match {
     /// What is compared; several fields are concatenated.
     pub key: Vec<Field>,
@@ -187,7 +192,7 @@ pub struct Match {
 }
 
 /// Bits of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mask {
     /// A number.
     Bits(u32),
@@ -196,7 +201,7 @@ pub enum Mask {
 }
 
 /// The right side of a comparison.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operand {
     /// The elements of a named set.
     Set(String),
@@ -262,7 +267,7 @@ pub enum Field {
 }
 
 /// What a rule does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Statement {
     /// A verdict.
     Verdict(Verdict),
@@ -278,7 +283,7 @@ pub enum Statement {
 }
 
 /// What the sender of a packet is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reject {
     /// ICMP or ICMPv6: administratively prohibited.
     AdminProhibited,
@@ -299,6 +304,33 @@ pub enum Verdict {
     Jump(String),
     /// Go on in a chain for good.
     Goto(String),
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(family: TableFamily) -> Self {
+        Self {
+            family,
+            sets: OrdMap::new(),
+            maps: OrdMap::new(),
+            chains: Vec::new(),
+        }
+    }
+
+    /// Adds a set, in place of another of its name.
+    pub fn add_set(&mut self, name: impl Into<String>, set: Set) {
+        self.sets.insert(name.into(), Arc::new(set));
+    }
+
+    /// Adds a verdict map, in place of another of its name.
+    pub fn add_map(&mut self, name: impl Into<String>, map: VerdictMap) {
+        self.maps.insert(name.into(), Arc::new(map));
+    }
+
+    /// Adds a chain behind the others.
+    pub fn add_chain(&mut self, chain: Chain) {
+        self.chains.push(Arc::new(chain));
+    }
 }
 
 impl Match {

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy_compiler::budget::{Budgets, Resource, check, check_all, pods_of};
 use policy_compiler::compile::{compile, compile_closed};
@@ -125,7 +126,7 @@ fn others_are_equal(ir: &NodeIr, without: &NodeIr) -> Result<(), TestCaseError> 
     };
     prop_assert_eq!(elements(&table), elements(&expected));
     // Base chains and guards depend on whether any pod of the node is isolated.
-    let is_class = |chain: &&Chain| chain.base.is_none() && chain.name.contains("gress");
+    let is_class = |chain: &&Arc<Chain>| chain.base.is_none() && chain.name.contains("gress");
     for chain in expected.chains.iter().filter(is_class) {
         prop_assert!(table.chains.contains(chain), "{}", chain.name);
     }

@@ -289,7 +289,7 @@ fn an_edit_that_gains_and_loses_a_port_keeps_the_others() {
     let class = |ruleset: &Ruleset| {
         let chains = ruleset.tables[0].chains.iter();
         let mut chains = chains.filter(|chain| chain.name.starts_with("ingress4_"));
-        chains.next().unwrap().clone()
+        policy_compiler::ruleset::Chain::clone(chains.next().unwrap())
     };
     let refill = |step, rules| Transaction {
         step,

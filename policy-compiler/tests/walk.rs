@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use policy_compiler::model::{PortRange, Protocol};
@@ -66,12 +66,9 @@ fn chain(name: &str, rules: Vec<Rule>) -> Chain {
 }
 
 fn table(family: TableFamily, chains: Vec<Chain>) -> Table {
-    Table {
-        family,
-        sets: BTreeMap::new(),
-        maps: BTreeMap::new(),
-        chains,
-    }
+    let mut table = Table::new(family);
+    chains.into_iter().for_each(|chain| table.add_chain(chain));
+    table
 }
 
 fn passes_table(table: Table, packet: &Packet) -> bool {
@@ -124,9 +121,9 @@ fn is_in(key: &[(Field, KeyType)], interval: bool, element: Vec<Value>, packet: 
         key: key.iter().map(|(_, kind)| *kind).collect(),
         interval,
         comment: String::new(),
-        elements: BTreeSet::from([element]),
+        elements: [element].into_iter().collect(),
     };
-    table.sets.insert("s".to_owned(), set);
+    table.add_set("s", set);
     !passes_table(table, packet)
 }
 
@@ -237,7 +234,7 @@ fn a_verdict_map_decides_by_its_key_and_goes_on_without_it() {
             comment: String::new(),
             elements: BTreeMap::from([(vec![Value::Address(address(key))], element)]),
         };
-        table.maps.insert("m".to_owned(), map);
+        table.add_map("m", map);
         passes_table(table, &tcp())
     };
     assert!(judged(SOURCE) && !judged(DESTINATION));

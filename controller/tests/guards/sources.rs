@@ -1,6 +1,7 @@
 //! Sources that are not the sender's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::ruleset::{Field, Ruleset};
@@ -174,7 +175,7 @@ pub(super) fn believe_pods_to_themselves(ruleset: &mut Ruleset) {
         .tables
         .iter_mut()
         .flat_map(|table| &mut table.chains);
-    let rules = chains.flat_map(|chain| &mut chain.rules);
+    let rules = chains.flat_map(|chain| &mut Arc::make_mut(chain).rules);
     for rule in rules.filter(|rule| rule.comment.as_deref() == Some(ITSELF)) {
         let proof = [[Field::ConnectionStatus], [Field::ReturnRoute]];
         rule.matches
@@ -189,7 +190,7 @@ pub(super) fn believe_sources(ruleset: &mut Ruleset) {
         .iter_mut()
         .flat_map(|table| &mut table.chains);
     chains.for_each(|chain| {
-        chain
+        Arc::make_mut(chain)
             .rules
             .retain(|rule| rule.comment.as_deref() != Some("forged source"));
     });

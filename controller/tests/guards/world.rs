@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::{Mutex, OnceLock};
 
 use controller::verify::compiled;
@@ -328,7 +329,7 @@ fn remove(ruleset: &mut Ruleset, guards: &[&str]) {
             .tables
             .iter_mut()
             .flat_map(|table| &mut table.chains);
-        chains.for_each(|chain| chain.rules.retain(|rule| !is_guard(rule)));
+        chains.for_each(|chain| Arc::make_mut(chain).rules.retain(|rule| !is_guard(rule)));
     }
 }
 

@@ -7,10 +7,10 @@
 
 mod peers;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernel::{Elements, Nftables, Operation};
@@ -289,9 +289,9 @@ fn ruleset() -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
-            sets: BTreeMap::from([("peers".into(), set)]),
-            maps: BTreeMap::from([("classes".into(), map)]),
-            chains,
+            sets: [("peers", set)].into_iter().collect(),
+            maps: [("classes", map)].into_iter().collect(),
+            chains: chains.into_iter().map(Arc::new).collect(),
         }],
     }
 }

@@ -1,6 +1,7 @@
 //! What was dumped, put together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy_compiler::ruleset::{
     KeyType, MapElement, Match, Operand, Rule, Ruleset, Set, Statement, Table, TableFamily,
@@ -43,12 +44,7 @@ impl Raw {
         let mut tables: Vec<_> = self
             .tables
             .iter()
-            .map(|family| Table {
-                family: *family,
-                sets: BTreeMap::new(),
-                maps: BTreeMap::new(),
-                chains: Vec::new(),
-            })
+            .map(|family| Table::new(*family))
             .collect();
         let mut anonymous: BTreeMap<TableFamily, BTreeMap<String, FoundSet>> = BTreeMap::new();
         for raw in std::mem::take(&mut self.sets) {
@@ -58,8 +54,8 @@ impl Raw {
             };
             let is_anonymous = raw.flags & set::F_ANONYMOUS != 0;
             match raw.kind() {
-                Some(Kind::Set(set)) => drop(table.sets.insert(name, set)),
-                Some(Kind::Map(map)) => drop(table.maps.insert(name, map)),
+                Some(Kind::Set(set)) => table.add_set(name, set),
+                Some(Kind::Map(map)) => table.add_map(name, map),
                 Some(Kind::Anonymous(set)) => {
                     anonymous.entry(family).or_default().insert(name, set);
                 }
@@ -72,7 +68,7 @@ impl Raw {
             let table = tables.iter_mut().find(|table| table.family == family);
             table
                 .into_iter()
-                .for_each(|table| table.chains.push(chain.clone()));
+                .for_each(|table| table.add_chain(chain.clone()));
         }
         let none = BTreeMap::new();
         let mut places: BTreeMap<(TableFamily, String), usize> = BTreeMap::new();
@@ -97,7 +93,7 @@ impl Raw {
                 Ok(rule) => {
                     let chains = table.chains.iter_mut();
                     let found = chains.filter(|found| found.name == chain);
-                    found.for_each(|found| found.rules.push(rule.clone()));
+                    found.for_each(|found| Arc::make_mut(found).rules.push(rule.clone()));
                 }
                 Err((comment, reason)) => {
                     let object = Object::Rule {

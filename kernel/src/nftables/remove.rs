@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy_compiler::ruleset::{Chain, Table, TableFamily};
+use policy_compiler::ruleset::{Table, TableFamily};
 
 use super::Generation;
 use super::found::Found;
@@ -60,7 +60,7 @@ fn refill<'a>(found: &'a Found, family: TableFamily, name: &'a str) -> Vec<Opera
     let chains = table(found, family)
         .into_iter()
         .flat_map(|table| &table.chains);
-    let Some(Chain { rules, .. }) = chains.into_iter().find(|chain| chain.name == name) else {
+    let Some(chain) = chains.into_iter().find(|chain| chain.name == name) else {
         return Vec::new();
     };
     let append = |rule| Operation::AppendRule {
@@ -71,7 +71,7 @@ fn refill<'a>(found: &'a Found, family: TableFamily, name: &'a str) -> Vec<Opera
     let flush = Operation::FlushChain { family, name };
     [flush]
         .into_iter()
-        .chain(rules.iter().map(append))
+        .chain(chain.rules.iter().map(append))
         .collect()
 }
 

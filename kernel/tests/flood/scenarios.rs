@@ -214,7 +214,7 @@ fn ranges_of_ports_and_addresses_change_in_one_set() {
     assert!(
         sets.values().any(|set| set.interval && set.key.len() == 3),
         "{:?}",
-        sets.keys()
+        sets.keys().collect::<Vec<_>>()
     );
     leaks_and_loses_nothing(&scenario);
 }

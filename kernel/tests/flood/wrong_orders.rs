@@ -1,5 +1,7 @@
 //! Orders of change that leak or lose packets are found: what the other tests do not find is not there.
 
+use std::sync::Arc;
+
 use policy_compiler::delta::{Action, Operation, Plan, Step, Transaction};
 use policy_compiler::ruleset::{
     Base, Chain, Field, Hook, KeyType, MapElement, Match, Rule, Ruleset, Set, Table, TableFamily,
@@ -69,7 +71,7 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
         key: key.clone(),
         interval: false,
         comment: "addresses".into(),
-        elements: [vec![address(host)]].into(),
+        elements: [vec![address(host)]].into_iter().collect(),
     };
     let mut rules = vec![Rule::lookup([Field::Ipv4Destination], "ingress")];
     if miss_drops {
@@ -80,9 +82,11 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
-            sets: [("friends".into(), set(20)), ("local".into(), set(1))].into(),
-            maps: [("ingress".into(), map)].into(),
-            chains: vec![
+            sets: [("friends", set(20)), ("local", set(1))]
+                .into_iter()
+                .collect(),
+            maps: [("ingress", map)].into_iter().collect(),
+            chains: [
                 Chain {
                     name: "forward".into(),
                     base: Some(Base {
@@ -100,7 +104,9 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
                         Rule::verdict([], Verdict::Drop),
                     ],
                 },
-            ],
+            ]
+            .map(Arc::new)
+            .into(),
         }],
     }
 }
@@ -152,8 +158,8 @@ fn created_and_retargeted(scenario: &Scenario) -> [Plan; 2] {
                 base: None,
             },
             Action::Refill {
-                chain: new.name,
-                rules: new.rules,
+                chain: new.name.clone(),
+                rules: new.rules.clone(),
             },
             Action::Retarget {
                 map: "ingress".into(),
@@ -164,7 +170,7 @@ fn created_and_retargeted(scenario: &Scenario) -> [Plan; 2] {
                 chain: old.name.clone(),
                 rules: vec![],
             },
-            Action::DeleteChain(old.name),
+            Action::DeleteChain(old.name.clone()),
         ];
         let family = TableFamily::Inet;
         let operations = actions.map(|action| Operation { family, action });

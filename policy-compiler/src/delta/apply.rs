@@ -1,5 +1,7 @@
 //! What a transaction makes of a ruleset: the kernel as a value.
 
+use std::sync::Arc;
+
 use super::{Action, Transaction};
 use crate::ruleset::{
     Chain, Operand, Rule, Ruleset, Set, Statement, Table, TableFamily, Verdict, VerdictMap,
@@ -43,13 +45,7 @@ fn apply_one(
     let index = ruleset.tables.iter().position(|t| t.family == family);
     match (action, index) {
         (Action::AddTable, None) => {
-            let table = Table {
-                family,
-                sets: Default::default(),
-                maps: Default::default(),
-                chains: Vec::new(),
-            };
-            ruleset.tables.push(table);
+            ruleset.tables.push(Table::new(family));
             ruleset.tables.sort_by_key(|table| table.family);
             Ok(())
         }
@@ -86,7 +82,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 comment: comment.clone(),
                 elements: Default::default(),
             };
-            table.sets.insert(set.clone(), value);
+            table.add_set(set.clone(), value);
         }
         Action::DeleteSet(set) => {
             table.sets.remove(set).ok_or_else(|| Missing(set.clone()))?;
@@ -96,8 +92,9 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 .sets
                 .get_mut(set)
                 .ok_or_else(|| Missing(set.clone()))?;
+            let value = Arc::make_mut(value);
             for element in elements {
-                if !value.elements.insert(element.clone()) {
+                if value.elements.insert(element.clone()).is_some() {
                     return Err(Exists(format!("{set}: {element:?}")));
                 }
             }
@@ -107,8 +104,9 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 .sets
                 .get_mut(set)
                 .ok_or_else(|| Missing(set.clone()))?;
+            let value = Arc::make_mut(value);
             for element in elements {
-                if !value.elements.remove(element) {
+                if value.elements.remove(element).is_none() {
                     return Err(Missing(format!("{set}: {element:?}")));
                 }
             }
@@ -120,7 +118,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 comment: comment.clone(),
                 elements: Default::default(),
             };
-            table.maps.insert(map.clone(), value);
+            table.add_map(map.clone(), value);
         }
         Action::DeleteMap(map) => {
             table.maps.remove(map).ok_or_else(|| Missing(map.clone()))?;
@@ -130,6 +128,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 .maps
                 .get_mut(map)
                 .ok_or_else(|| Missing(map.clone()))?;
+            let value = Arc::make_mut(value);
             for (key, element) in elements {
                 if value
                     .elements
@@ -145,6 +144,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 .maps
                 .get_mut(map)
                 .ok_or_else(|| Missing(map.clone()))?;
+            let value = Arc::make_mut(value);
             for (key, element) in elements {
                 if value
                     .elements
@@ -160,6 +160,7 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
                 .maps
                 .get_mut(map)
                 .ok_or_else(|| Missing(map.clone()))?;
+            let value = Arc::make_mut(value);
             for key in keys {
                 if value.elements.remove(key).is_none() {
                     return Err(Missing(format!("{map}: {key:?}")));
@@ -180,7 +181,7 @@ fn in_chain(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
             if position(table, chain).is_ok() {
                 return Err(Exists(chain.clone()));
             }
-            table.chains.push(Chain {
+            table.add_chain(Chain {
                 name: chain.clone(),
                 base: base.clone(),
                 rules: Vec::new(),
@@ -188,7 +189,8 @@ fn in_chain(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
         }
         Action::Refill { chain, rules } => {
             let index = position(table, chain)?;
-            table.chains[index].rules.clone_from(rules);
+            let chain = Arc::make_mut(&mut table.chains[index]);
+            chain.rules.clone_from(rules);
         }
         Action::DeleteChain(chain) => {
             let index = position(table, chain)?;

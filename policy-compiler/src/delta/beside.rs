@@ -5,20 +5,29 @@
 //! two have in common. Sets that do not change are shared, all else is there twice for a moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::objects::Objects;
 use super::temporary::Names;
 use super::{Step, TableSteps};
-use crate::ruleset::{Chain, Operand, Rule, Statement, Table, Verdict};
+use crate::ruleset::{Chain, Operand, Rule, Statement, Table, Verdict, VerdictMap};
 
 /// The steps from one table to the other.
-pub(super) fn steps(from: &Table, to: &Table, mut names: Names) -> TableSteps {
+pub(super) fn steps(from: &Table, to: &Table, mut names: Names<'_>) -> TableSteps {
     let shared = |name: &String| from.sets.get(name) == to.sets.get(name);
     let copy = Renaming::of(from, shared, &mut names).copy(from);
     let (mut from, mut to) = (from.clone(), to.clone());
-    to.sets
-        .retain(|name, _| !from.sets.contains_key(name) || !copy.shares(name));
-    from.sets.retain(|name, _| !copy.shares(name));
+    let is_shared = |name: &String| from.sets.contains_key(name) && copy.shares(name);
+    to.sets = to
+        .sets
+        .into_iter()
+        .filter(|(name, _)| !is_shared(name))
+        .collect();
+    from.sets = from
+        .sets
+        .into_iter()
+        .filter(|(name, _)| !copy.shares(name))
+        .collect();
 
     let mut steps = TableSteps::default();
     add(&mut steps, Step::Copy, Step::CopyBase, &copy.table);
@@ -44,13 +53,16 @@ pub(super) fn delete(steps: &mut TableSteps, base: Step, others: Step, table: &T
 
 /// Base chains, and everything else.
 fn parts(table: &Table) -> [Objects<'_>; 2] {
-    let (base, chains) = table.chains.iter().partition(|chain| chain.base.is_some());
+    let chains = table.chains.iter().map(Arc::as_ref);
+    let (base, chains) = chains.partition(|chain| chain.base.is_some());
     let base = Objects {
         chains: base,
         ..Objects::default()
     };
-    let sets = table.sets.iter().map(|(name, set)| (name.as_str(), set));
-    let maps = table.maps.iter().map(|(name, map)| (name.as_str(), map));
+    let sets = table.sets.iter();
+    let sets = sets.map(|(name, set)| (name.as_str(), set.as_ref()));
+    let maps = table.maps.iter();
+    let maps = maps.map(|(name, map)| (name.as_str(), map.as_ref()));
     let others = Objects {
         sets: sets.collect(),
         maps: maps.collect(),
@@ -79,7 +91,7 @@ impl Copy {
 }
 
 impl Renaming {
-    fn of(table: &Table, shared: impl Fn(&String) -> bool, names: &mut Names) -> Self {
+    fn of(table: &Table, shared: impl Fn(&String) -> bool, names: &mut Names<'_>) -> Self {
         let mut rename = |name: &String| (name.clone(), names.next());
         Self {
             sets: table
@@ -101,16 +113,18 @@ impl Renaming {
         let sets = table.sets.iter();
         let sets = sets.filter_map(|(name, set)| Some((self.sets.get(name)?.clone(), set.clone())));
         let maps = table.maps.iter().map(|(name, map)| {
-            let mut map = map.clone();
+            let mut map = VerdictMap::clone(map);
             for element in map.elements.values_mut() {
                 element.verdict = self.verdict(&element.verdict);
             }
-            (new_name(&self.maps, name), map)
+            (new_name(&self.maps, name), Arc::new(map))
         });
-        let chains = table.chains.iter().map(|chain| Chain {
-            name: new_name(&self.chains, &chain.name),
-            base: chain.base.clone(),
-            rules: chain.rules.iter().map(|rule| self.rule(rule)).collect(),
+        let chains = table.chains.iter().map(|chain| {
+            Arc::new(Chain {
+                name: new_name(&self.chains, &chain.name),
+                base: chain.base.clone(),
+                rules: chain.rules.iter().map(|rule| self.rule(rule)).collect(),
+            })
         });
         let table = Table {
             family: table.family,

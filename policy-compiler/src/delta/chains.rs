@@ -10,10 +10,10 @@ use super::{Action, Step, TableSteps};
 use crate::ruleset::{Chain, Rule, Statement, Verdict};
 
 /// The changes of a chain that stays. None if they are not recognised.
-pub(super) fn change(
-    sides: &Sides<'_>,
-    from: &Chain,
-    to: &Chain,
+pub(super) fn change<'a>(
+    sides: &Sides<'a>,
+    from: &'a Chain,
+    to: &'a Chain,
     steps: &mut TableSteps,
 ) -> Option<()> {
     if from.base != to.base {
@@ -34,7 +34,7 @@ pub(super) fn change(
 }
 
 /// The rules of both: what stays, in its order, and between that what goes and what comes.
-fn merge(sides: &Sides<'_>, from: &Chain, to: &Chain) -> Option<Vec<Rule>> {
+fn merge<'a>(sides: &Sides<'a>, from: &'a Chain, to: &'a Chain) -> Option<Vec<Rule>> {
     let old: Vec<_> = from.rules.iter().map(meaning).collect();
     let new: Vec<_> = to.rules.iter().map(meaning).collect();
     let (mut i, mut j) = (0, 0);
@@ -69,10 +69,10 @@ fn tightens(sides: &Sides<'_>, rule: &Rule) -> bool {
 }
 
 /// Whether what a rule that comes or goes says in the meet is what it says in the one table that has it.
-fn is_still(
-    sides: &Sides<'_>,
-    side: &Side<'_>,
-    rule: &Rule,
+fn is_still<'a>(
+    sides: &Sides<'a>,
+    side: &Side<'a>,
+    rule: &'a Rule,
     moves: impl Fn(&super::elements::SetChange<'_>) -> bool,
 ) -> bool {
     let rules = std::slice::from_ref(rule);
@@ -93,8 +93,8 @@ fn same_rules(sides: &Sides<'_>, name: &str) -> bool {
 /// or less itself.
 pub(super) fn is_gate_recognised(sides: &Sides<'_>, set: &str) -> bool {
     sides.both().iter().all(|side| {
-        side.uses(set).iter().all(|(_, rule, _)| {
-            let reach = side.reach(std::slice::from_ref(*rule));
+        side.uses(set).iter().all(|one| {
+            let reach = side.reach(std::slice::from_ref(one.rule));
             let chains = reach.chains.iter().all(|name| same_rules(sides, name));
             let mut others = reach.sets.iter().filter(|name| **name != set);
             let denies = others.any(|name| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::elements::meet;
 use super::roles::{Sides, set_matches};
-use crate::ruleset::{Chain, Rule};
+use crate::ruleset::{Chain, Match, Rule, Statement};
 
 /// How what a class accepts changes. Of a class that is only in one table only its sets can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub(super) fn relation(sides: &Sides<'_>, class: &str) -> Relation {
 }
 
 fn compared(sides: &Sides<'_>, class: &str) -> Relation {
+    if !sides.may_change(class) {
+        return Relation::Unchanged;
+    }
     let chains = sides.both().map(|side| side.chain(class));
     let rules: Vec<_> = chains.iter().flatten().flat_map(|c| &c.rules).collect();
     let changed: Vec<_> = rules
@@ -85,12 +88,15 @@ fn compared(sides: &Sides<'_>, class: &str) -> Relation {
 
 /// Whether the class has all rules of the other, whatever their order and comments: they all accept.
 pub(super) fn includes(class: &Chain, other: &Chain) -> bool {
+    if class.rules == other.rules {
+        return true;
+    }
     let rules: BTreeSet<_> = class.rules.iter().map(meaning).collect();
     let mut others = other.rules.iter();
     others.all(|rule| rules.contains(&meaning(rule)))
 }
 
 /// The rule without what only a reader sees.
-pub(super) fn meaning(rule: &Rule) -> String {
-    format!("{:?} {:?}", rule.matches, rule.statement)
+pub(super) fn meaning(rule: &Rule) -> (&[Match], &Statement) {
+    (&rule.matches, &rule.statement)
 }

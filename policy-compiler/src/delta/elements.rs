@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::ordmap;
+use imbl::ordset::DiffItem;
+
 use super::Key;
 use crate::model::PortRange;
 use crate::ruleset::{Field, Set, Table, Value};
@@ -25,15 +28,17 @@ impl<'a> SetChange<'a> {
     fn new(from: &'a Set, to: &'a Set) -> Self {
         let replaced =
             (&from.key, from.interval, &from.comment) != (&to.key, to.interval, &to.comment);
-        let minus = |one: &Set, other: &Set| match replaced {
-            true => one.elements.clone(),
-            false => one.elements.difference(&other.elements).cloned().collect(),
+        let (gone, new) = match replaced {
+            true => [from, to]
+                .map(|set| set.elements.iter().cloned().collect())
+                .into(),
+            false => difference(from, to),
         };
         Self {
             from,
             to,
-            gone: minus(from, to),
-            new: minus(to, from),
+            gone,
+            new,
             replaced,
         }
     }
@@ -68,6 +73,18 @@ impl<'a> SetChange<'a> {
     }
 }
 
+/// The elements that only the one has, and those that only the other has. What they share takes no time.
+fn difference(from: &Set, to: &Set) -> (BTreeSet<Key>, BTreeSet<Key>) {
+    let (mut gone, mut new) = (BTreeSet::new(), BTreeSet::new());
+    for item in from.elements.diff(&to.elements) {
+        match item {
+            DiffItem::Remove(key) => drop(gone.insert(key.clone())),
+            DiffItem::Add(key) => drop(new.insert(key.clone())),
+        }
+    }
+    (gone, new)
+}
+
 /// What two lists of ranges have in common, each in order and without overlaps.
 fn in_both(one: &BTreeSet<Key>, other: &BTreeSet<Key>) -> BTreeSet<Key> {
     let (mut ones, mut others) = (one.iter().peekable(), other.iter().peekable());
@@ -95,12 +112,12 @@ fn last(key: &Key) -> Option<Value> {
 
 /// The sets that are in both tables and differ, by name.
 pub(super) fn changes<'a>(from: &'a Table, to: &'a Table) -> BTreeMap<&'a str, SetChange<'a>> {
-    let both = from
-        .sets
-        .iter()
-        .filter_map(|(name, set)| Some((name.as_str(), set, to.sets.get(name)?)));
-    both.filter(|(_, from, to)| from != to)
-        .map(|(name, from, to)| (name, SetChange::new(from, to)))
+    let changed = from.sets.diff(&to.sets).filter_map(|item| match item {
+        ordmap::DiffItem::Update { old, new } => Some((old, new.1)),
+        ordmap::DiffItem::Add(..) | ordmap::DiffItem::Remove(..) => None,
+    });
+    changed
+        .map(|((name, from), to)| (name.as_str(), SetChange::new(from, to)))
         .collect()
 }
 

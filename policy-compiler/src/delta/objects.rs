@@ -20,7 +20,7 @@ impl Objects<'_> {
         }
         for (name, set) in &self.sets {
             steps.push(step, add_set(name, set));
-            steps.add_elements(step, name, set, set.elements.clone());
+            steps.add_elements(step, name, set, set.elements.iter().cloned());
         }
         for (name, map) in &self.maps {
             let (key, comment) = (map.key.clone(), map.comment.clone());

@@ -40,7 +40,7 @@ fn split(side: &Side<'_>, set: &str, elements: &BTreeSet<Key>) -> (BTreeSet<Key>
     let uses = side.uses(set);
     let says_nothing = |element: &Key| {
         let mut uses = uses.iter();
-        uses.all(|(chain, _, fields)| says_nothing(side, chain, fields, element))
+        uses.all(|one| says_nothing(side, one.chain, one.fields(), element))
     };
     elements.iter().cloned().partition(says_nothing)
 }
@@ -62,7 +62,7 @@ fn says_nothing(side: &Side<'_>, chain: &Chain, fields: &[Field], element: &Key)
         })
     } else {
         // No rule that leads to the chain would.
-        let mut gates = side.leading_to(&chain.name).into_iter();
+        let mut gates = side.leading_to(&chain.name).iter();
         gates.all(|gate| {
             let mut sets = set_matches(gate);
             sets.any(|(set, key)| {
@@ -87,8 +87,9 @@ fn part(fields: &[Field], element: &Key, field: Field) -> Option<Key> {
 /// nothing else does that the same packet could meet.
 fn may_be_seen(sides: &Sides<'_>, set: &str, seen: &BTreeSet<Key>) -> bool {
     sides.both().iter().all(|side| {
-        side.uses(set).into_iter().all(|(chain, _, fields)| {
-            let same_gates = side.leading_to(&chain.name).into_iter().all(|gate| {
+        side.uses(set).iter().all(|one| {
+            let (chain, fields) = (one.chain, one.fields());
+            let same_gates = side.leading_to(&chain.name).iter().all(|gate| {
                 set_matches(gate).all(|(name, key)| match key {
                     [field] => seen.iter().all(|element| {
                         let part = part(fields, element, *field);

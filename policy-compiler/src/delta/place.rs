@@ -1,25 +1,30 @@
 //! Changes in place: what keeps its name keeps its object, and only what differs is touched.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::class::{Relation, relation};
 use super::elements::SetChange;
 use super::objects::{Objects, add_set};
-use super::roles::{Role, Sides, set_matches};
+use super::roles::{Role, Side, Sides, set_matches};
 use super::temporary::{Names, Temporaries};
 use super::{Action, Step, TableSteps, chains, permits, verdicts};
-use crate::ruleset::{Chain, Table, VerdictMap};
+use crate::ruleset::{Chain, Table};
 
 /// The steps from one table to the other; none if some change is not recognised.
-pub(super) fn steps(from: &Table, to: &Table, names: Names) -> Option<TableSteps> {
+pub(super) fn steps(from: &Table, to: &Table, names: Names<'_>) -> Option<TableSteps> {
     let sides = Sides::new(from, to);
     let mut temporaries = Temporaries::new(&sides, names);
     let mut steps = TableSteps::default();
     for (name, change) in &sides.changes {
         change_set(&sides, name, change, &mut steps)?;
     }
-    for (name, map) in &from.maps {
-        if let Some(new) = to.maps.get(name) {
+    for item in from.maps.diff(&to.maps) {
+        if let DiffItem::Update { old, new } = item {
+            let (name, [map, new]) = (old.0, [old.1, new.1]);
             if (&map.key, &map.comment) != (&new.key, &new.comment) {
                 return None;
             }
@@ -28,7 +33,8 @@ pub(super) fn steps(from: &Table, to: &Table, names: Names) -> Option<TableSteps
     }
     let mut filled_late = BTreeSet::new();
     for chain in &from.chains {
-        match to.chains.iter().find(|other| other.name == chain.name) {
+        match sides.to.chain(&chain.name) {
+            Some(_) if !sides.may_change(&chain.name) => {}
             Some(new) if sides.from.is_class(&chain.name) && sides.to.is_class(&new.name) => {
                 change_class(&sides, chain, new, &mut temporaries, &mut steps);
             }
@@ -46,7 +52,7 @@ pub(super) fn steps(from: &Table, to: &Table, names: Names) -> Option<TableSteps
             None => {}
         }
     }
-    for chain in only_in(to, from) {
+    for chain in only_in(&sides.to, &sides.from) {
         if chain.base.is_some() {
             if !sides.is_untouched(&sides.to, &chain.rules) {
                 return None;
@@ -126,7 +132,8 @@ fn replace_sets(sides: &Sides<'_>, steps: &mut TableSteps) {
     for (name, change) in replaced {
         steps.push(Step::Tighten, Action::DeleteSet((*name).to_owned()));
         steps.push(Step::Loosen, add_set(name, change.to));
-        steps.add_elements(Step::Loosen, name, change.to, change.to.elements.clone());
+        let elements = change.to.elements.iter().cloned();
+        steps.add_elements(Step::Loosen, name, change.to, elements);
     }
 }
 
@@ -140,25 +147,33 @@ fn names_replaced(sides: &Sides<'_>, chain: &Chain) -> bool {
     })
 }
 
-fn only_in<'a>(table: &'a Table, other: &'a Table) -> impl Iterator<Item = &'a Chain> {
-    let there: BTreeSet<_> = other.chains.iter().map(|chain| &chain.name).collect();
-    let chains = table.chains.iter();
-    chains.filter(move |chain| !there.contains(&chain.name))
+/// The chains of a side that the other has not.
+fn only_in<'a>(side: &Side<'a>, other: &Side<'a>) -> impl Iterator<Item = &'a Chain> {
+    let chains = side.table.chains.iter().map(Arc::as_ref);
+    chains.filter(|chain| other.chain(&chain.name).is_none())
 }
 
 /// What is only in one of the tables, base chains excepted.
-fn objects_only_in<'a>(table: &'a Table, other: &'a Table) -> Objects<'a> {
-    let sets = table.sets.iter();
-    let sets = sets.filter(|(name, _)| !other.sets.contains_key(*name));
-    let maps = table.maps.iter();
-    let maps = maps.filter(|(name, _): &(&String, &VerdictMap)| !other.maps.contains_key(*name));
+fn objects_only_in<'a>(side: &Side<'a>, other: &Side<'a>) -> Objects<'a> {
     Objects {
-        sets: sets.map(|(name, set)| (name.as_str(), set)).collect(),
-        maps: maps.map(|(name, map)| (name.as_str(), map)).collect(),
-        chains: only_in(table, other)
+        sets: new_in(&side.table.sets, &other.table.sets),
+        maps: new_in(&side.table.maps, &other.table.maps),
+        chains: only_in(side, other)
             .filter(|chain| chain.base.is_none())
             .collect(),
     }
+}
+
+/// What only the one map has.
+fn new_in<'a, T: Eq>(
+    one: &'a OrdMap<String, Arc<T>>,
+    other: &OrdMap<String, Arc<T>>,
+) -> Vec<(&'a str, &'a T)> {
+    let new = other.diff(one).filter_map(|item| match item {
+        DiffItem::Add(name, value) => Some((name.as_str(), value.as_ref())),
+        DiffItem::Update { .. } | DiffItem::Remove(..) => None,
+    });
+    new.collect()
 }
 
 fn create(
@@ -167,7 +182,7 @@ fn create(
     filled_late: &BTreeSet<&str>,
     steps: &mut TableSteps,
 ) {
-    let mut objects = objects_only_in(sides.to.table, sides.from.table);
+    let mut objects = objects_only_in(&sides.to, &sides.from);
     let empty = |chain: &Chain| Chain {
         rules: Vec::new(),
         ..chain.clone()
@@ -185,7 +200,7 @@ fn create(
 }
 
 fn delete(sides: &Sides<'_>, temporaries: &Temporaries<'_>, steps: &mut TableSteps) {
-    let objects = objects_only_in(sides.from.table, sides.to.table);
+    let objects = objects_only_in(&sides.from, &sides.to);
     with_temporaries(objects, temporaries).delete(steps, Step::Delete);
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::class::Relation;
 use super::elements::{self, SetChange};
@@ -22,11 +23,42 @@ pub(super) enum Role {
     Unknown,
 }
 
-/// A table, and what its chains are.
+/// A table, and what its rules do with each other and with the sets that change.
 pub(super) struct Side<'a> {
     pub(super) table: &'a Table,
-    chains: BTreeMap<&'a str, &'a Chain>,
-    classes: BTreeSet<&'a str>,
+    /// By name.
+    chains: Vec<KnownChain<'a>>,
+    /// The rules that lead to a chain.
+    leading: BTreeMap<&'a str, Vec<&'a Rule>>,
+    /// Where maps are looked into.
+    lookups: BTreeMap<&'a str, Vec<(&'a Chain, usize)>>,
+    /// Where the sets that change are looked into.
+    uses: BTreeMap<&'a str, Vec<Use<'a>>>,
+    /// The closing sets of maps, of those that somebody asked for: many keys ask for the same.
+    pub(super) closing: RefCell<BTreeMap<&'a str, Option<&'a str>>>,
+}
+
+struct KnownChain<'a> {
+    chain: &'a Arc<Chain>,
+    /// Whether its rules are like those of a class.
+    like_class: bool,
+}
+
+/// A rule that looks into a set.
+#[derive(Clone, Copy)]
+pub(super) struct Use<'a> {
+    pub(super) chain: &'a Chain,
+    pub(super) rule: &'a Rule,
+    matches: &'a Match,
+    /// Whether it is the chain's last rule.
+    last: bool,
+}
+
+impl<'a> Use<'a> {
+    /// The fields that are looked up.
+    pub(super) fn fields(&self) -> &'a [Field] {
+        &self.matches.key
+    }
 }
 
 /// The old and the new table.
@@ -34,6 +66,8 @@ pub(super) struct Sides<'a> {
     pub(super) from: Side<'a>,
     pub(super) to: Side<'a>,
     pub(super) changes: BTreeMap<&'a str, SetChange<'a>>,
+    /// Chains that are not the same in both tables, and those that look into sets that change.
+    changed_chains: BTreeSet<&'a str>,
     /// How classes change, of those that somebody asked for: many pods ask for the same.
     pub(super) relations: RefCell<BTreeMap<String, Relation>>,
 }
@@ -47,30 +81,75 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(table: &'a Table) -> Self {
-        let chains: BTreeMap<_, _> = table
-            .chains
-            .iter()
-            .map(|chain| (chain.name.as_str(), chain))
-            .collect();
-        let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-        let jumped_to: BTreeSet<_> = rules.filter_map(target).collect();
-        let classes = table.chains.iter().filter(|chain| is_class(chain));
-        let classes = classes.map(|chain| chain.name.as_str());
-        Self {
+    fn new(table: &'a Table, changes: &BTreeMap<&'a str, SetChange<'a>>) -> Self {
+        let mut side = Self {
             table,
-            chains,
-            classes: classes.filter(|name| !jumped_to.contains(name)).collect(),
+            chains: Vec::with_capacity(table.chains.len()),
+            leading: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            uses: BTreeMap::new(),
+            closing: RefCell::default(),
+        };
+        for chain in &table.chains {
+            let like_class = is_like_class(chain);
+            side.chains.push(KnownChain { chain, like_class });
+            for (index, rule) in chain.rules.iter().enumerate() {
+                side.read(chain, index, rule, changes);
+            }
+        }
+        side.chains.sort_by_key(|known| known.chain.name.as_str());
+        side
+    }
+
+    fn read(
+        &mut self,
+        chain: &'a Chain,
+        index: usize,
+        rule: &'a Rule,
+        changes: &BTreeMap<&'a str, SetChange<'a>>,
+    ) {
+        if let Some(to) = target(rule) {
+            self.leading.entry(to).or_default().push(rule);
+        }
+        if let Statement::Lookup { map, .. } = &rule.statement {
+            self.lookups.entry(map).or_default().push((chain, index));
+        }
+        if changes.is_empty() {
+            return;
+        }
+        for matches in &rule.matches {
+            if let Operand::Set(set) = &matches.operand
+                && let Some((set, _)) = changes.get_key_value(set.as_str())
+            {
+                let last = index + 1 == chain.rules.len();
+                self.uses.entry(set).or_default().push(Use {
+                    chain,
+                    rule,
+                    matches,
+                    last,
+                });
+            }
         }
     }
 
+    fn known(&self, name: &str) -> Option<&KnownChain<'a>> {
+        let by_name = |known: &KnownChain<'a>| known.chain.name.as_str().cmp(name);
+        let index = self.chains.binary_search_by(by_name).ok()?;
+        self.chains.get(index)
+    }
+
     pub(super) fn chain(&self, name: &str) -> Option<&'a Chain> {
-        self.chains.get(name).copied()
+        self.known(name).map(|known| known.chain.as_ref())
     }
 
     /// A chain that only maps lead to, with rules that accept and a last one that drops the rest.
     pub(super) fn is_class(&self, name: &str) -> bool {
-        self.classes.contains(name)
+        self.known(name).is_some_and(|known| known.like_class) && !self.leading.contains_key(name)
+    }
+
+    /// The rules that look into a map, with their chains, each at its index.
+    pub(super) fn lookups(&self, map: &str) -> &[(&'a Chain, usize)] {
+        self.lookups.get(map).map_or(&[], Vec::as_slice)
     }
 
     /// Whether what jumps there is dropped or comes back.
@@ -116,24 +195,23 @@ impl<'a> Side<'a> {
     }
 
     fn role(&self, set: &str) -> Role {
-        let mut role = Role::Unused;
-        for chain in &self.table.chains {
-            for (index, rule) in chain.rules.iter().enumerate() {
-                for matches in rule.matches.iter().filter(|m| looks_into(m, set)) {
-                    let last = index + 1 == chain.rules.len();
-                    let here = self.role_here(chain, rule, last, matches);
-                    role = match role {
-                        Role::Unused => here,
-                        same if same == here => same,
-                        _ => Role::Unknown,
-                    };
-                }
+        self.uses(set).iter().fold(Role::Unused, |role, one| {
+            let here = self.role_here(one);
+            match role {
+                Role::Unused => here,
+                same if same == here => same,
+                _ => Role::Unknown,
             }
-        }
-        role
+        })
     }
 
-    fn role_here(&self, chain: &Chain, rule: &Rule, last: bool, matches: &Match) -> Role {
+    fn role_here(&self, one: &Use<'_>) -> Role {
+        let Use {
+            chain,
+            rule,
+            matches,
+            last,
+        } = *one;
         if matches.negated || matches.mask.is_some() {
             return Role::Unknown;
         }
@@ -148,41 +226,58 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The rules that look into a set, with their chains and the fields that are looked up.
-    pub(super) fn uses(&self, set: &str) -> Vec<(&'a Chain, &'a Rule, &'a [Field])> {
-        let mut uses = Vec::new();
-        for chain in &self.table.chains {
-            for rule in &chain.rules {
-                for matches in rule.matches.iter().filter(|m| looks_into(m, set)) {
-                    uses.push((chain, rule, matches.key.as_slice()));
-                }
-            }
-        }
-        uses
+    /// The rules that look into a set that changes.
+    pub(super) fn uses(&self, set: &str) -> &[Use<'a>] {
+        self.uses.get(set).map_or(&[], Vec::as_slice)
     }
 
     /// The rules that lead to a chain.
-    pub(super) fn leading_to(&self, chain: &str) -> Vec<&'a Rule> {
-        let rules = self.table.chains.iter().flat_map(|chain| &chain.rules);
-        rules.filter(|rule| target(rule) == Some(chain)).collect()
+    pub(super) fn leading_to(&self, chain: &str) -> &[&'a Rule] {
+        self.leading.get(chain).map_or(&[], Vec::as_slice)
     }
 }
 
 impl<'a> Sides<'a> {
     pub(super) fn new(from: &'a Table, to: &'a Table) -> Self {
+        let changes = elements::changes(from, to);
+        let (from, to) = (Side::new(from, &changes), Side::new(to, &changes));
+        let mut changed_chains = BTreeSet::new();
+        let mut others = to.chains.iter().peekable();
+        for KnownChain { chain, .. } in &from.chains {
+            while others
+                .next_if(|other| other.chain.name < chain.name)
+                .is_some()
+            {}
+            if let Some(other) = others.next_if(|other| other.chain.name == chain.name)
+                // The same one takes no time.
+                && other.chain != *chain
+            {
+                changed_chains.insert(chain.name.as_str());
+            }
+        }
+        for side in [&from, &to] {
+            let uses = side.uses.values().flatten();
+            changed_chains.extend(uses.map(|one| one.chain.name.as_str()));
+        }
         Self {
-            from: Side::new(from),
-            to: Side::new(to),
-            changes: elements::changes(from, to),
+            from,
+            to,
+            changes,
+            changed_chains,
             relations: RefCell::default(),
         }
+    }
+
+    /// Whether a chain's rules differ, or a set changes that they look into.
+    pub(super) fn may_change(&self, chain: &str) -> bool {
+        self.changed_chains.contains(chain)
     }
 
     pub(super) fn both(&self) -> [&Side<'a>; 2] {
         [&self.from, &self.to]
     }
 
-    /// Which way a set works.
+    /// Which way a set that changes works.
     pub(super) fn role(&self, set: &str) -> Role {
         match self.both().map(|side| side.role(set)) {
             [Role::Unused, role] | [role, Role::Unused] => role,
@@ -218,11 +313,7 @@ pub(super) fn set_matches(rule: &Rule) -> impl Iterator<Item = (&str, &[Field])>
         })
 }
 
-fn looks_into(matches: &Match, set: &str) -> bool {
-    matches!(&matches.operand, Operand::Set(name) if name == set)
-}
-
-fn is_class(chain: &Chain) -> bool {
+fn is_like_class(chain: &Chain) -> bool {
     let Some((last, others)) = chain.rules.split_last() else {
         return false;
     };

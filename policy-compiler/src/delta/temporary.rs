@@ -14,7 +14,7 @@
 //! those that come, from sets of their own: old rules never accept less than they did, new ones never less than
 //! they will. The chain is thus exact in the meet, falls towards it and rises from it, without a copy of any set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::class::{Relation, relation};
 use super::roles::{Side, Sides};
@@ -22,32 +22,34 @@ use crate::ruleset::{Chain, Operand, Rule, Set, Statement, Table, Verdict};
 
 /// Unused names: `delta_0`, `delta_1`, ... What a plan that was cut off has left keeps its names, and goes with
 /// the next plan.
-pub(super) struct Names {
-    taken: BTreeSet<String>,
+pub(super) struct Names<'a> {
+    tables: [&'a Table; 2],
     next: usize,
 }
 
-impl Names {
+impl<'a> Names<'a> {
     /// Names that neither table has.
-    pub(super) fn new(tables: [&Table; 2]) -> Self {
-        let taken = tables.into_iter().flat_map(|table| {
-            let chains = table.chains.iter().map(|chain| &chain.name);
-            chains.chain(table.sets.keys()).chain(table.maps.keys())
-        });
-        Self {
-            taken: taken.cloned().collect(),
-            next: 0,
-        }
+    pub(super) fn new(tables: [&'a Table; 2]) -> Self {
+        Self { tables, next: 0 }
     }
 
     pub(super) fn next(&mut self) -> String {
         loop {
             let name = format!("delta_{}", self.next);
             self.next += 1;
-            if !self.taken.contains(&name) {
+            if !self.is_taken(&name) {
                 return name;
             }
         }
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.tables.iter().any(|table| {
+            let mut chains = table.chains.iter();
+            table.sets.contains_key(name)
+                || table.maps.contains_key(name)
+                || chains.any(|chain| chain.name == name)
+        })
     }
 }
 
@@ -61,7 +63,7 @@ enum Version {
 /// The temporary chains and sets of a table.
 pub(super) struct Temporaries<'a> {
     sides: &'a Sides<'a>,
-    names: Names,
+    names: Names<'a>,
     set_names: BTreeMap<(String, Version), String>,
     chain_names: BTreeMap<(Option<String>, Option<String>), String>,
     pub(super) sets: BTreeMap<String, Set>,
@@ -69,7 +71,7 @@ pub(super) struct Temporaries<'a> {
 }
 
 impl<'a> Temporaries<'a> {
-    pub(super) fn new(sides: &'a Sides<'a>, names: Names) -> Self {
+    pub(super) fn new(sides: &'a Sides<'a>, names: Names<'a>) -> Self {
         Self {
             sides,
             names,
@@ -195,7 +197,7 @@ impl<'a> Temporaries<'a> {
             let key = (name.clone(), version);
             let temporary = self.set_names.entry(key).or_insert_with(|| names.next());
             let set = || Set {
-                elements: elements.clone(),
+                elements: elements.iter().cloned().collect(),
                 ..set.clone()
             };
             self.sets.entry(temporary.clone()).or_insert_with(set);

@@ -123,18 +123,24 @@ fn direct(sides: &Sides<'_>, old: &str, new: &str) -> Option<Step> {
 /// ip saddr @local4 drop
 /// ```
 pub(super) fn closing_set<'a>(side: &Side<'a>, map: &str) -> Option<&'a str> {
+    let (map, _) = side.table.maps.get_key_value(map)?;
+    let mut known = side.closing.borrow_mut();
+    *known
+        .entry(map)
+        .or_insert_with(|| find_closing_set(side, map))
+}
+
+fn find_closing_set<'a>(side: &Side<'a>, map: &str) -> Option<&'a str> {
     let mut closing = None;
-    for chain in &side.table.chains {
-        for (index, rule) in chain.rules.iter().enumerate() {
-            let Some(field) = lookup(rule, map) else {
-                continue;
-            };
-            let set = closes(chain, index + 1, field)?;
-            if closing.is_some_and(|other| other != set) {
-                return None;
-            }
-            closing = Some(set);
+    for (chain, index) in side.lookups(map) {
+        let Some(field) = lookup(chain.rules.get(*index)?, map) else {
+            continue;
+        };
+        let set = closes(chain, index + 1, field)?;
+        if closing.is_some_and(|other| other != set) {
+            return None;
         }
+        closing = Some(set);
     }
     let set = closing?;
     let elements = &side.table.sets.get(set)?.elements;

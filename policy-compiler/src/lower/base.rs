@@ -16,16 +16,12 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     let mut egress = opening(options);
     egress.push(Rule::verdict([], Verdict::Jump("guards".into())));
     egress.extend(judge(Direction::Egress, Hook::Forward));
-    table
-        .chains
-        .push(chain("egress", Hook::Forward, EGRESS_PRIORITY, egress));
+    table.add_chain(chain("egress", Hook::Forward, EGRESS_PRIORITY, egress));
 
     let mut ingress = vec![established()];
     ingress.push(guards::neighbour_discovery());
     ingress.extend(judge(Direction::Ingress, Hook::Forward));
-    table
-        .chains
-        .push(chain("ingress", Hook::Forward, INGRESS_PRIORITY, ingress));
+    table.add_chain(chain("ingress", Hook::Forward, INGRESS_PRIORITY, ingress));
 
     let mut input = opening(options);
     input.extend(guards::router_for_this_node(ir, options));
@@ -33,21 +29,17 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
         input.extend(guards::to_own_node(ir, options));
         input.extend(judge(Direction::Egress, Hook::Input));
     }
-    table
-        .chains
-        .push(chain("input", Hook::Input, EGRESS_PRIORITY, input));
+    table.add_chain(chain("input", Hook::Input, EGRESS_PRIORITY, input));
 
     let mut output = opening(options);
     output.extend(guards::to_own_pods(ir, options));
     output.push(from_this_node());
     output.extend(judge(Direction::Egress, Hook::Output));
-    table
-        .chains
-        .push(chain("output", Hook::Output, EGRESS_PRIORITY, output));
+    table.add_chain(chain("output", Hook::Output, EGRESS_PRIORITY, output));
 
     let mut output = vec![established(), from_this_node()];
     output.extend(judge(Direction::Ingress, Hook::Output));
-    table.chains.push(chain(
+    table.add_chain(chain(
         "output_ingress",
         Hook::Output,
         INGRESS_PRIORITY,

@@ -4,8 +4,6 @@
 //! over. What it does not hand over (VLAN-tagged and other frames), and what has no address of a pod in it, ends
 //! here, at the port.
 
-use std::collections::BTreeMap;
-
 use super::guards::{
     add_pairs, attached, from_link_local, from_no_address, interface_set, interfaces,
     listener_discovery, listener_discovery_matches, neighbour_discovery,
@@ -24,12 +22,7 @@ const FILTER_PRIORITY: i32 = -200;
 /// The table, if any pod is known to be on a bridge.
 pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
     attached(ir, options, true).next()?;
-    let mut table = Table {
-        family: TableFamily::Bridge,
-        sets: BTreeMap::new(),
-        maps: BTreeMap::new(),
-        chains: Vec::new(),
-    };
+    let mut table = Table::new(TableFamily::Bridge);
     let ports = interfaces(ir, options, true, |_| true);
     let isolated = |direction| interfaces(ir, options, true, |pod| pod.class(direction).is_some());
     for (name, members, text) in [
@@ -45,13 +38,13 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
             "ports of pods isolated for ingress",
         ),
     ] {
-        table.sets.insert(name.into(), interface_set(members, text));
+        table.add_set(name, interface_set(members, text));
     }
     add_pairs(&mut table, ir, options, true);
 
     // iifname @ports goto from_pod
     let rules = vec![goto(Field::InputInterface, "ports", "from_pod")];
-    table.chains.push(base::chain(
+    table.add_chain(base::chain(
         "prerouting",
         Hook::Prerouting,
         PREROUTING_PRIORITY,
@@ -61,7 +54,7 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
         jump(Field::InputInterface, "egress_isolated", "from_isolated"),
         goto(Field::OutputInterface, "ingress_isolated", "to_isolated"),
     ];
-    table.chains.push(base::chain(
+    table.add_chain(base::chain(
         "forward",
         Hook::Forward,
         FILTER_PRIORITY,
@@ -73,16 +66,14 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
             "egress_isolated",
             "from_isolated",
         )];
-        table
-            .chains
-            .push(base::chain("input", Hook::Input, FILTER_PRIORITY, rules));
+        table.add_chain(base::chain("input", Hook::Input, FILTER_PRIORITY, rules));
     }
     for (name, rules) in [
         ("from_isolated", from_isolated()),
         ("from_pod", from_pod()),
         ("to_isolated", to_isolated()),
     ] {
-        table.chains.push(Chain {
+        table.add_chain(Chain {
             name: name.to_owned(),
             base: None,
             rules,

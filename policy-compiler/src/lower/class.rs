@@ -8,6 +8,7 @@ mod merge;
 mod rectangles;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{class_chain, peer, peer_set, port_set};
 use crate::ir::{
@@ -34,7 +35,7 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, merging: Merging) {
         }
     }
     chains.sort_by(|one, other| one.name.cmp(&other.name));
-    table.chains.extend(chains);
+    table.chains.extend(chains.into_iter().map(Arc::new));
 }
 
 /// A class in a family, with what it takes to lower it.

@@ -31,7 +31,7 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
         && let Some(rule) = to_bridged(&options.bridges)
     {
         guards.push(rule);
-        table.chains.push(chain("bridged", bridged_rules()));
+        table.add_chain(chain("bridged", bridged_rules()));
     }
     // icmpv6 type { 134, 137 } ip6 saddr @local6 counter drop
     let local = Match::in_set([Field::Ipv6Source], "local6");
@@ -45,11 +45,9 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     guards.extend(forged_source());
     if strict {
         guards.push(not_a_bare_syn());
-        table
-            .chains
-            .push(chain("not_a_bare_syn", drop_for_isolated()));
+        table.add_chain(chain("not_a_bare_syn", drop_for_isolated()));
     }
-    table.chains.push(chain("guards", guards));
+    table.add_chain(chain("guards", guards));
 }
 
 /// Where packets inside a bridge whose ports are not known are guarded.
@@ -360,7 +358,7 @@ pub(super) fn add_pairs(table: &mut Table, ir: &NodeIr, options: &Options, bridg
             comment: comment("interface of each pod with the pod's addresses"),
             elements,
         };
-        table.sets.insert(format!("pairs{}", digit(family)), set);
+        table.add_set(format!("pairs{}", digit(family)), set);
     }
 }
 
@@ -370,16 +368,13 @@ fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
     if routed.is_empty() {
         return;
     }
-    table.sets.insert(
-        "interfaces".into(),
-        interface_set(routed, "interfaces of pods"),
-    );
+    table.add_set("interfaces", interface_set(routed, "interfaces of pods"));
     add_pairs(table, ir, options, false);
     // iifname @interfaces goto from_pod
     let known = Match::in_set([Field::InputInterface], "interfaces");
     let rules = vec![Rule::verdict([known], Verdict::Goto("from_pod".into()))];
     // Before conntrack: what is forged leaves no entry.
-    table.chains.push(base::chain(
+    table.add_chain(base::chain(
         "prerouting",
         Hook::Prerouting,
         RAW_PRIORITY,
@@ -398,7 +393,7 @@ fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
         "link-local, to this node only",
     ));
     rules.push(dropped([], "forged source"));
-    table.chains.push(chain("from_pod", rules));
+    table.add_chain(chain("from_pod", rules));
 }
 
 /// `iifname . ip saddr @pairs4 accept`

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{class_chain, digit, of_family, peer_set, port_set};
+use imbl::OrdSet;
+
 use crate::ir::{NodeIr, PeerMembers};
 use crate::model::{Direction, Family, PortRange, Protocol};
 use crate::name::comment;
@@ -31,14 +33,14 @@ fn add_local(table: &mut Table, ir: &NodeIr, family: Family) {
         let pods = pods.filter(move |pod| !isolated_only || pod.is_isolated());
         pods.flat_map(move |pod| of_family(pod.addresses.iter().copied(), family))
     };
-    let mut add = |name: &str, key: Vec<KeyType>, text: &str, elements: BTreeSet<Vec<Value>>| {
+    let mut add = |name: &str, key: Vec<KeyType>, text: &str, elements: OrdSet<Vec<Value>>| {
         let set = Set {
             key,
             interval: false,
             comment: text.to_owned(),
             elements,
         };
-        table.sets.insert(format!("{name}{digit}"), set);
+        table.add_set(format!("{name}{digit}"), set);
     };
     add(
         "local",
@@ -80,7 +82,7 @@ fn add_local(table: &mut Table, ir: &NodeIr, family: Family) {
             comment: format!("pod of this node to its {direction} class"),
             elements,
         };
-        table.maps.insert(format!("{direction}{digit}"), map);
+        table.add_map(format!("{direction}{digit}"), map);
     }
 }
 

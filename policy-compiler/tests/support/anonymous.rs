@@ -2,6 +2,7 @@
 //! contents, keys or types in the next one. Picket's own names are stable; a plan must be right all the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy_compiler::ruleset::{Operand, Ruleset, Statement, Table, Verdict};
 
@@ -58,18 +59,18 @@ fn of_table(table: &mut Table, keep_comments: bool) {
     for (mut name, mut set) in old {
         rename(&sets, &mut name);
         if !keep_comments {
-            set.comment = "any".into();
+            Arc::make_mut(&mut set).comment = "any".into();
         }
         table.sets.insert(name, set);
     }
-    for element in table
-        .maps
-        .values_mut()
-        .flat_map(|map| map.elements.values_mut())
-    {
-        verdict(&mut element.verdict);
+    let old = std::mem::take(&mut table.maps);
+    for (name, mut map) in old {
+        for element in Arc::make_mut(&mut map).elements.values_mut() {
+            verdict(&mut element.verdict);
+        }
+        table.maps.insert(name, map);
     }
-    for chain in &mut table.chains {
+    for chain in table.chains.iter_mut().map(Arc::make_mut) {
         rename(&classes, &mut chain.name);
         for rule in &mut chain.rules {
             for matches in &mut rule.matches {

@@ -108,7 +108,7 @@ impl<'a> State<'a> {
             let chains = table
                 .chains
                 .iter()
-                .map(|chain| (chain.name.as_str(), chain));
+                .map(|chain| (chain.name.as_str(), chain.as_ref()));
             let sets = table.sets.iter();
             let sets = sets.map(|(name, set)| (name.as_str(), elements(set)));
             let maps = table.maps.iter().map(|(name, map)| {

@@ -146,9 +146,9 @@ fn look_up(
             "merged rules of {}",
             list(&context.class.policies)
         )),
-        elements,
+        elements: elements.into_iter().collect(),
     };
-    table.sets.insert(name.clone(), set);
+    table.add_set(name.clone(), set);
     let matches = if with_port {
         context.peer_and_port_in(name)
     } else {

@@ -66,7 +66,7 @@ impl Index {
         assert_eq!(names.len(), table.chains.len(), "two chains of one name");
         let sets = table.sets.iter();
         let sets: BTreeMap<_, _> = sets
-            .map(|(name, set)| (name.as_str(), (set, Rc::new(elements(set)))))
+            .map(|(name, set)| (name.as_str(), (set.as_ref(), Rc::new(elements(set)))))
             .collect();
         let maps = table.maps.iter().map(|(name, map)| {
             let elements = map.elements.iter().map(|(key, element)| {
