@@ -2,6 +2,8 @@
 //!
 //! It reads the objects and nothing that the compiler makes of them, and prefers being obvious over being fast.
 
+mod on_node;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -12,6 +14,8 @@ use crate::model::{
     Cluster, Direction, NamespaceScope, NetworkPolicy, Owner, Peer, Peers, Pod, PolicyId,
     PolicyPort, PortMatch, Ports, Protocol, Rule,
 };
+
+pub use on_node::{Enforced, OnNode};
 
 /// Whether a pod that is isolated for egress may reach its own node. The website's text says yes, the API's
 /// text names no such exemption.
