@@ -8,5 +8,6 @@
 
 pub mod enforcer;
 pub mod engine;
+pub mod revoke;
 pub mod snapshot;
 pub mod source;

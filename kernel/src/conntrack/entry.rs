@@ -105,6 +105,8 @@ impl Zone {
 pub struct Status(pub u32);
 
 impl Status {
+    /// `IPS_EXPECTED`: another connection announced it, as FTP does; its first packet was `ct state related`.
+    pub const EXPECTED: Self = Self(1 << 0);
     /// `IPS_SEEN_REPLY`: it was answered.
     pub const SEEN_REPLY: Self = Self(1 << 1);
     /// `IPS_ASSURED`: it is not given up early when the table is full.
