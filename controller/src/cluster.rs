@@ -3,6 +3,7 @@
 use std::fmt;
 
 use policy_compiler::api::Object;
+use policy_compiler::index;
 use policy_compiler::model::{Cluster, Owner};
 use policy_compiler::validate::{self, FieldError, Options};
 
@@ -18,6 +19,23 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// Validates one object.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn valid(sourced: &Sourced, options: Options) -> Result<index::Object, Invalid> {
+    use index::Object as Valid;
+    let result = match &sourced.object {
+        Object::Namespace(object) => validate::namespace(object).map(Valid::Namespace),
+        Object::Node(object) => validate::node(object).map(Valid::Node),
+        Object::Pod(object) => validate::pod(object).map(Valid::Pod),
+        Object::NetworkPolicy(object) => {
+            validate::network_policy(object, options).map(Valid::NetworkPolicy)
+        }
+    };
+    result.map_err(|wrong| invalid(sourced, &wrong))
+}
+
 /// Validates the objects.
 ///
 /// # Errors
@@ -30,16 +48,12 @@ pub fn build(loaded: &Loaded, options: Options) -> Result<Cluster, Invalid> {
             Origin::MadeUp => &mut of_made_up,
             Origin::Read(_) | Origin::StandIn(_) => &mut of_input,
         };
-        match &sourced.object {
-            Object::Namespace(object) => {
-                namespaces.extend(check(sourced, validate::namespace(object), errors));
-            }
-            Object::Node(object) => nodes.extend(check(sourced, validate::node(object), errors)),
-            Object::Pod(object) => pods.extend(check(sourced, validate::pod(object), errors)),
-            Object::NetworkPolicy(object) => {
-                let policy = validate::network_policy(object, options);
-                policies.extend(check(sourced, policy, errors));
-            }
+        match valid(sourced, options) {
+            Ok(index::Object::Namespace(object)) => namespaces.push(object),
+            Ok(index::Object::Node(object)) => nodes.push(object),
+            Ok(index::Object::Pod(object)) => pods.push(object),
+            Ok(index::Object::NetworkPolicy(object)) => policies.push(object),
+            Err(Invalid(wrong)) => errors.extend(wrong),
         }
     }
     // Who names what cannot be made up is mostly refused for it already.
@@ -55,15 +69,7 @@ pub fn build(loaded: &Loaded, options: Options) -> Result<Cluster, Invalid> {
     }
 }
 
-fn check<T>(
-    sourced: &Sourced,
-    result: Result<T, Vec<FieldError>>,
-    errors: &mut Vec<String>,
-) -> Option<T> {
-    let wrong = match result {
-        Ok(value) => return Some(value),
-        Err(wrong) => wrong,
-    };
+fn invalid(sourced: &Sourced, wrong: &[FieldError]) -> Invalid {
     let metadata = sourced.object.metadata();
     let object = ObjectRef {
         kind: sourced.object.kind().to_owned(),
@@ -74,8 +80,7 @@ fn check<T>(
     let lines = wrong
         .iter()
         .map(|error| format!("{}: {object}{items}: {error}", sourced.origin));
-    errors.extend(lines);
-    None
+    Invalid(lines.collect())
 }
 
 /// What a live pod claims and another has: a sentence for each such address, naming both. Packets have only one

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod index;
 pub mod ir;
 pub mod lower;
+pub mod manifest;
 pub mod model;
 pub mod name;
 pub mod reach;

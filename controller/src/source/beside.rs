@@ -31,7 +31,6 @@ pub(super) fn apply(cluster: &mut Cluster, beside: &[Note]) -> Vec<Note> {
                 .is_some_and(|(_, node)| address_node(node, addresses)),
             Note::PodCompleted {
                 pod,
-                running: true,
                 node,
                 addresses,
             } if is_free(addresses) => {
@@ -68,11 +67,11 @@ fn key(pod: &ObjectRef) -> Option<(String, String)> {
 }
 
 fn address_node(node: &mut Node, addresses: &[IpAddr]) -> bool {
-    let listed = node.status.get_or_insert_default();
-    let listed = listed.addresses.get_or_insert_default();
-    if listed.iter().any(|address| address.type_.ends_with("IP")) {
+    let listed = &mut node.status.get_or_insert_default().addresses;
+    if listed.is_some() {
         return false;
     }
+    let listed = listed.get_or_insert_default();
     listed.extend(addresses.iter().map(|address| NodeAddress {
         type_: "InternalIP".to_owned(),
         address: address.to_string(),

@@ -65,6 +65,24 @@ pub(super) fn complete(
     })
 }
 
+/// What was decoded, with nothing made up: of each pod the addresses that a pod can have.
+pub(super) fn as_given(
+    objects: Vec<Decoded>,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<Sourced>, Vec<Problem>> {
+    let mut cluster = Cluster::default();
+    objects
+        .into_iter()
+        .for_each(|decoded| cluster.insert(Origin::Read(decoded.place), decoded.object));
+    let problems = cluster.complete_namespaces(BTreeSet::new(), notes);
+    network::leave_out_addresses(&mut cluster, notes);
+    if problems.is_empty() {
+        Ok(cluster.into_objects())
+    } else {
+        Err(problems)
+    }
+}
+
 /// The nodes that are given or named, or the one that there must be.
 fn node_names(objects: &[Decoded], workloads: &[Workload]) -> BTreeSet<String> {
     let bound = |pod: &Pod| {

@@ -109,6 +109,21 @@ impl Decoder {
         }
     }
 
+    /// Refuses the objects with `generateName` alone: who follows changes needs to know which object is which. The
+    /// names of workloads do not matter to it.
+    pub(super) fn refuse_generated(&mut self) {
+        let unnamed = std::mem::take(&mut self.unnamed);
+        for unnamed in unnamed {
+            if matches!(unnamed.kind, ReadKind::Workload(_)) {
+                self.unnamed.push(unnamed);
+            } else {
+                let (place, object) = (&unnamed.place, &unnamed.reference);
+                self.fail(place, object, "metadata.name", Cause::Required);
+            }
+        }
+        self.name_generated();
+    }
+
     /// Whether there is nothing that picket reads, neither good nor bad; if so what was there instead.
     pub(super) fn found_nothing(&self) -> Option<Vec<String>> {
         if !(self.objects.is_empty() && self.workloads.is_empty() && self.problems.is_empty()) {

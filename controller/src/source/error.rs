@@ -101,6 +101,12 @@ impl Problem {
         }
     }
 
+    /// An object is given in two files.
+    #[allow(dead_code, reason = "the folder source comes next")]
+    pub(crate) fn given_twice(place: &Place, object: &ObjectRef, first: &Place) -> Self {
+        Self::of_object(place, object, None, Cause::GivenTwice(first.clone()))
+    }
+
     fn position(&self) -> (&str, Option<usize>, &[usize]) {
         (&self.file, self.line, &self.items)
     }

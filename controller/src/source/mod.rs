@@ -19,6 +19,8 @@ mod beside;
 mod complete;
 mod decode;
 mod error;
+#[allow(dead_code, reason = "the folder source comes next")]
+mod follow;
 mod kinds;
 mod network;
 mod note;
@@ -167,6 +169,10 @@ struct Source {
 impl Source {
     fn add(&mut self, name: &Arc<str>, bytes: &[u8]) {
         let (documents, problem) = read::documents(name, bytes);
+        self.take(documents, problem);
+    }
+
+    fn take(&mut self, documents: Vec<read::Document>, problem: Option<Problem>) {
         documents
             .into_iter()
             .for_each(|document| self.decoder.document(document));

@@ -12,7 +12,7 @@ use super::error::{Cause, Problem};
 use super::note::Note;
 use super::origin::{ObjectRef, Origin};
 
-/// Places every pod that has no node, and addresses the nodes and the pods that are not from a live cluster.
+/// Addresses the nodes, and places and addresses the pods that are not from a live cluster.
 ///
 /// All nodes that pods name are there. What a live pod (one with a phase) does not have, it really does not have.
 pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Problem> {
@@ -30,36 +30,26 @@ pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Probl
     let mut turn = (0..network.slots.len()).cycle();
     for ((namespace, name), (origin, pod)) in &mut cluster.pods {
         let object = reference("Pod", Some(namespace), name);
-        let (slot, placed) = network.place(pod, &mut turn);
-        let running = pod
-            .status
-            .get_or_insert_default()
-            .phase
-            .as_ref()
-            .is_none_or(String::is_empty);
-        let addresses = if running {
-            network.run(slot, pod)
-        } else {
-            Some(Vec::new())
-        };
+        let status = pod.status.get_or_insert_default();
+        if !status.phase.as_ref().is_none_or(String::is_empty) {
+            continue;
+        }
+        let (slot, node) = network.place(pod, &mut turn);
+        let addresses = network.run(slot, pod);
         if addresses.is_none() {
             problems.push(exhausted(origin, &object));
         }
-        if running || placed.is_some() {
-            let addresses = addresses.unwrap_or_default();
-            notes.push(Note::PodCompleted {
-                pod: object,
-                running,
-                node: placed,
-                addresses,
-            });
-        }
+        notes.push(Note::PodCompleted {
+            pod: object,
+            node,
+            addresses: addresses.unwrap_or_default(),
+        });
     }
     problems
 }
 
 /// Takes from pods the addresses that no packet has as its source: pods with them cannot be told apart by address.
-fn leave_out_addresses(cluster: &mut Cluster, notes: &mut Vec<Note>) {
+pub(super) fn leave_out_addresses(cluster: &mut Cluster, notes: &mut Vec<Note>) {
     for ((namespace, name), (_, pod)) in &mut cluster.pods {
         let Some(status) = &mut pod.status else {
             continue;
@@ -131,7 +121,8 @@ impl Network {
         }
     }
 
-    /// Gives a node addresses if it has none: those that its pods tell, else made-up ones.
+    /// Gives a node addresses if it has none: those that its pods tell, else made-up ones unless its status says that
+    /// it has none.
     fn address_node(
         &mut self,
         slot: usize,
@@ -144,6 +135,13 @@ impl Network {
             .slots
             .get_mut(slot)
             .filter(|own| own.addresses.is_empty())?;
+        let is_said = |node: &Node| {
+            let status = node.status.as_ref();
+            status.is_some_and(|status| status.addresses.is_some())
+        };
+        if told.is_none() && is_said(node) {
+            return None;
+        }
         let made_up = || {
             self.families
                 .iter()

@@ -88,12 +88,10 @@ pub enum Note {
         /// The address.
         address: IpAddr,
     },
-    /// A pod was given what the input does not say about it.
+    /// A pod without a phase was taken to be Running, and given what the input does not say about it.
     PodCompleted {
         /// The pod.
         pod: ObjectRef,
-        /// Whether it was taken to be Running.
-        running: bool,
         /// The node it was placed on, if it had none.
         node: Option<String>,
         /// The addresses made up for it, if it had none.
@@ -165,22 +163,15 @@ impl fmt::Display for Note {
             }
             Note::PodCompleted {
                 pod,
-                running,
                 node,
                 addresses,
             } => {
-                write!(f, "{pod}: taken to be")?;
-                let mut comma = "";
-                if *running {
-                    write!(f, " Running")?;
-                    comma = ",";
-                }
+                write!(f, "{pod}: taken to be Running")?;
                 if let Some(node) = node {
-                    write!(f, "{comma} on {}", OneLine(node))?;
-                    comma = ",";
+                    write!(f, ", on {}", OneLine(node))?;
                 }
                 if !addresses.is_empty() {
-                    write!(f, "{comma} at {}", List(addresses))?;
+                    write!(f, ", at {}", List(addresses))?;
                 }
                 Ok(())
             }

@@ -1,10 +1,12 @@
 //! PATH arguments to bytes: the only part that does IO.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::errno::Errno;
 
 use super::MAX_BYTES;
 use crate::source::error::{Cause, Problem};
@@ -70,10 +72,14 @@ pub(in crate::source) struct Listing {
     pub(in crate::source) inputs: Vec<Input>,
     /// Paths that cannot be read.
     pub(in crate::source) problems: Vec<Problem>,
+    /// The same paths, as they are: those in messages are text.
+    pub(in crate::source) failed: BTreeSet<PathBuf>,
     /// Folders without manifests.
     pub(in crate::source) notes: Vec<Note>,
     /// The regular files in `inputs`, by their real path.
-    seen: BTreeSet<PathBuf>,
+    pub(in crate::source) seen: BTreeMap<PathBuf, PathBuf>,
+    /// The folders that were entered, by their real path.
+    pub(in crate::source) folders: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// Lists the files behind PATH arguments.
@@ -95,6 +101,7 @@ pub(in crate::source) fn list(paths: &[PathBuf]) -> Listing {
 
 impl Listing {
     fn fail(&mut self, path: &Path, cause: Cause) {
+        self.failed.insert(path.to_owned());
         self.problems
             .push(Problem::of_file(&path.to_string_lossy().into(), cause));
     }
@@ -102,7 +109,7 @@ impl Listing {
     fn add(&mut self, path: &Path) -> Result<(), Cause> {
         let kind = fs::metadata(path)?;
         if !kind.is_dir() {
-            if !kind.is_file() || self.seen.insert(fs::canonicalize(path)?) {
+            if !kind.is_file() || self.see(fs::canonicalize(path)?, path) {
                 self.inputs.push(Input::File(path.to_owned()));
             }
             return Ok(());
@@ -125,7 +132,7 @@ impl Listing {
                 Ok(kind) if !kind.is_file() => self.fail(&path, Cause::NotAFile),
                 Ok(_) => match fs::canonicalize(&path) {
                     Ok(real) => {
-                        if self.seen.insert(real) {
+                        if self.see(real, &path) {
                             self.inputs.push(Input::File(path));
                         }
                     }
@@ -137,14 +144,23 @@ impl Listing {
         Ok(())
     }
 
+    /// Whether the file is seen for the first time.
+    fn see(&mut self, real: PathBuf, path: &Path) -> bool {
+        let is_new = !self.seen.contains_key(&real);
+        if is_new {
+            self.seen.insert(real, path.to_owned());
+        }
+        is_new
+    }
+
     /// Every manifest below a folder. Each real folder is entered once, so links in circles end; in byte order, so
     /// that the name under which it is entered is always the same.
     fn walk(&mut self, folder: &Path, found: &mut Vec<PathBuf>) {
-        let mut entered = BTreeSet::new();
+        let mut entered = BTreeMap::new();
         let mut open = vec![folder.to_owned()];
         while let Some(folder) = open.pop() {
             let entries = fs::canonicalize(&folder).and_then(|real| {
-                if entered.insert(real) {
+                if entered.insert(real, folder.clone()).is_none() {
                     entries(&folder)
                 } else {
                     Ok(Vec::new())
@@ -158,26 +174,44 @@ impl Listing {
                             .cmp(a.as_os_str().as_encoded_bytes())
                     });
                     for path in entries {
-                        if fs::metadata(&path).is_ok_and(|kind| kind.is_dir()) {
-                            open.push(path);
-                        } else if is_manifest(&path) {
-                            found.push(path);
+                        match fs::metadata(&path) {
+                            Ok(kind) if kind.is_dir() => open.push(path),
+                            _ if is_manifest(&path) => found.push(path),
+                            // It may be a folder full of manifests, unless it is a link that leads nowhere.
+                            Err(error)
+                                if error.kind() != io::ErrorKind::NotFound
+                                    && error.raw_os_error() != Some(Errno::ELOOP as i32) =>
+                            {
+                                self.fail(&path, error.into());
+                            }
+                            _ => {}
                         }
                     }
                 }
                 Err(error) => self.fail(&folder, error.into()),
             }
         }
+        self.folders.extend(entered);
     }
 }
 
-fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// What is in a folder, but for what the kubelet keeps of a mounted ConfigMap under names that begin with `..`: the
+/// links to it are beside it, and change all at once.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.path()))
+        .filter(|entry| entry.as_ref().map_or(true, |path| !is_kubelets(path)))
         .collect()
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// Whether the kubelet's AtomicWriter has a file or folder of this name for itself (`..data`, `..2026_11_25_...`).
+pub(in crate::source) fn is_kubelets(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b"..")
+}
+
+/// Whether it has the name of a manifest.
+pub(in crate::source) fn is_manifest(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }

@@ -1,0 +1,36 @@
+//! The agent's objects as a file that `picket compile -f` reads.
+
+use std::collections::BTreeSet;
+
+use policy_compiler::manifest;
+use policy_compiler::model::{Cluster, Node};
+use serde_json::{Value, json};
+
+/// A `v1` `List` of all objects: namespaces, nodes, pods, policies, each in the order of their names.
+///
+/// `picket compile -f FILE --node NAME` prints of it what the agent of that node has in force for these objects, byte
+/// for byte, and makes nothing up: each pod has a phase, and each node a list of addresses, also those nodes that only
+/// pods name. Of what the model does not keep (images, annotations, times) nothing is there.
+///
+/// A namespace that an object names and that is not known is left out, as there is no way to write that its labels are
+/// not known. `picket compile` makes it up, with the one label that it must have, and says so on stderr: selectors may
+/// match it where they match nothing in the agent. A folder has no such namespaces.
+pub fn list(cluster: &Cluster) -> Value {
+    let named: BTreeSet<&str> = cluster
+        .pods
+        .values()
+        .filter_map(|pod| pod.node.as_deref())
+        .collect();
+    let unknown = named
+        .into_iter()
+        .filter(|name| !cluster.nodes.contains_key(*name));
+    let unknown = unknown.map(|name| {
+        manifest::node(&Node {
+            name: name.to_owned(),
+            addresses: BTreeSet::new(),
+            pod_cidrs: Vec::new(),
+        })
+    });
+    let items: Vec<Value> = unknown.chain(manifest::objects(cluster)).collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
