@@ -8,8 +8,13 @@
 //! judge each packet, not only the first of a connection. The packet is judged inside of the call that sends the frame,
 //! so that the counts are complete when the sender has ended.
 
+use std::io::Write;
 use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kernel::Nftables;
 use policy_compiler::evaluate::{Connection, Transport};
@@ -21,25 +26,61 @@ use testbed::{Mac, Namespace};
 const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OUTSIDE: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
-/// Before connections are tracked, and after picket.
-const WITNESS: &str = "
-table inet witness {
-	counter denied_arrived { }
-	counter denied_passed { }
-	counter allowed_arrived { }
-	counter allowed_passed { }
-	chain arrived {
-		type filter hook prerouting priority -300; policy accept;
-		notrack
-		ether saddr & ff:ff:00:00:00:00 == 02:dd:00:00:00:00 counter name denied_arrived
-		ether saddr & ff:ff:00:00:00:00 == 02:aa:00:00:00:00 counter name allowed_arrived
-	}
-	chain passed {
-		type filter hook forward priority 100; policy accept;
-		ether saddr & ff:ff:00:00:00:00 == 02:dd:00:00:00:00 counter name denied_passed
-		ether saddr & ff:ff:00:00:00:00 == 02:aa:00:00:00:00 counter name allowed_passed
-	}
-}";
+/// Before connections are tracked, and after picket. A table of its own program, so that nobody flushes it.
+const WITNESS: &str = "\
+add table inet witness { flags owner; }
+add counter inet witness denied_arrived
+add counter inet witness denied_passed
+add counter inet witness allowed_arrived
+add counter inet witness allowed_passed
+add counter inet witness open_arrived
+add counter inet witness open_passed
+add chain inet witness arrived { type filter hook prerouting priority -300; policy accept; }
+add rule inet witness arrived ether saddr & ff:ff:00:00:00:00 == 02:0e:00:00:00:00 counter name open_arrived accept
+add rule inet witness arrived notrack
+add rule inet witness arrived ether saddr & ff:ff:00:00:00:00 == 02:dd:00:00:00:00 counter name denied_arrived
+add rule inet witness arrived ether saddr & ff:ff:00:00:00:00 == 02:aa:00:00:00:00 counter name allowed_arrived
+add chain inet witness passed { type filter hook forward priority 100; policy accept; }
+add rule inet witness passed ether saddr & ff:ff:00:00:00:00 == 02:dd:00:00:00:00 counter name denied_passed
+add rule inet witness passed ether saddr & ff:ff:00:00:00:00 == 02:aa:00:00:00:00 counter name allowed_passed
+add rule inet witness passed ether saddr & ff:ff:00:00:00:00 == 02:0e:00:00:00:00 counter name open_passed
+add chain inet witness complete
+";
+
+/// The program that owns the witness, until this is dropped.
+struct Owner(Child);
+
+impl Owner {
+    fn of(node: &Namespace, table: &str) -> Self {
+        let mut nft = Command::new("nft");
+        nft.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = node.run(|| nft.spawn()).unwrap().unwrap();
+        child
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(table.as_bytes())
+            .unwrap();
+        let owner = Self(child);
+        let is_complete = || {
+            let list = node.nft("list chains inet").unwrap();
+            list.contains("chain complete {")
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_complete() {
+            assert!(Instant::now() < deadline, "nft makes no witness");
+            std::thread::yield_now();
+        }
+        owner
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// What became of packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,15 +89,19 @@ pub(crate) struct Counts {
     pub(crate) leaked: u64,
     pub(crate) allowed: u64,
     pub(crate) lost: u64,
+    /// Of connections that are tracked, and allowed.
+    pub(crate) open: u64,
+    pub(crate) broken: u64,
 }
 
 pub(crate) struct World {
     pub(crate) node: Namespace,
     pub(crate) nftables: Nftables,
     _outside: Namespace,
-    sender: FrameSender,
+    _owner: Owner,
+    sender: Arc<FrameSender>,
     /// The witness' counters when they were last looked at.
-    seen: [u64; 4],
+    seen: [u64; 6],
 }
 
 impl World {
@@ -101,15 +146,16 @@ impl World {
              route add fd00::/8 via 2001:db8::2\n"
         ))
         .unwrap();
-        node.nft(WITNESS).unwrap();
-        let sender = FrameSender::new(&outside, "o0").unwrap();
+        let owner = Owner::of(&node, WITNESS);
+        let sender = Arc::new(FrameSender::new(&outside, "o0").unwrap());
         let nftables = node.run(Nftables::open).unwrap().unwrap();
         let mut world = Self {
             node,
             nftables,
             _outside: outside,
+            _owner: owner,
             sender,
-            seen: [0; 4],
+            seen: [0; 6],
         };
         world.seen = world.counters();
         world
@@ -121,37 +167,33 @@ impl World {
         frames: &[Vec<u8>],
         work: impl FnOnce(&mut Nftables) -> T,
     ) -> T {
-        /// Ends the sender also if `work` panics.
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
+        let _flood = self.start_flood(frames.to_vec());
+        work(&mut self.nftables)
+    }
+
+    /// The same for as long as what is returned lives.
+    pub(crate) fn start_flood(&self, frames: Vec<Vec<u8>>) -> Flood {
+        let (ending, rounds) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let sender = Arc::clone(&self.sender);
+        let (end, counted) = (Arc::clone(&ending), Arc::clone(&rounds));
+        let thread = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                for frame in &frames {
+                    sender.send(frame).unwrap();
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
-        let (sender, nftables) = (&self.sender, &mut self.nftables);
-        std::thread::scope(|scope| {
-            let end = End(&done);
-            let flood = scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    for frame in frames {
-                        sender.send(frame).unwrap();
-                    }
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            let reach = |round| {
-                while rounds.load(Ordering::Relaxed) < round && !flood.is_finished() {
-                    std::thread::yield_now();
-                }
-            };
-            reach(1);
-            let outcome = work(nftables);
-            reach(rounds.load(Ordering::Relaxed) + 2);
-            drop(end);
-            flood.join().unwrap();
-            outcome
-        })
+        });
+        let flood = Flood {
+            ending,
+            rounds,
+            thread: Some(thread),
+        };
+        flood.reach(1);
+        flood
     }
 
     /// What became of the packets since the last call. No flood is on.
@@ -163,13 +205,15 @@ impl World {
             leaked: since(1),
             allowed: since(2),
             lost: since(2) - since(3),
+            open: since(4),
+            broken: since(4) - since(5),
         };
         self.seen = now;
         counts
     }
 
-    /// `denied_arrived`, `denied_passed`, `allowed_arrived`, `allowed_passed`.
-    fn counters(&self) -> [u64; 4] {
+    /// The witness' counters, in their order.
+    fn counters(&self) -> [u64; 6] {
         let list = self.node.nft("list counters table inet witness").unwrap();
         let of = |name: &str| -> u64 {
             let (_, rest) = list.split_once(&format!("counter {name} {{")).unwrap();
@@ -181,14 +225,58 @@ impl World {
             of("denied_passed"),
             of("allowed_arrived"),
             of("allowed_passed"),
+            of("open_arrived"),
+            of("open_passed"),
         ]
+    }
+}
+
+/// Frames that are sent again and again, twice more when this is dropped.
+pub(crate) struct Flood {
+    ending: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn reach(&self, round: u64) {
+        let is_alive = || {
+            self.thread
+                .as_ref()
+                .is_some_and(|thread| !thread.is_finished())
+        };
+        while self.rounds.load(Ordering::Relaxed) < round && is_alive() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.reach(self.rounds.load(Ordering::Relaxed) + 2);
+        }
+        self.ending.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))));
     }
 }
 
 /// The first packet of the connection, in a frame that says whether it is always allowed.
 pub(crate) fn frame(connection: Connection, allowed: bool) -> Vec<u8> {
+    marked(connection, if allowed { 0xaa } else { 0xdd })
+}
+
+/// The same, but tracked. Between two connections that differ only in their direction, and have the ports that
+/// [`frame`] has, it is one connection that is answered.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn open_frame(connection: Connection) -> Vec<u8> {
+    marked(connection, 0x0e)
+}
+
+fn marked(connection: Connection, mark: u8) -> Vec<u8> {
     let ethernet = Ethernet {
-        source: Mac([2, if allowed { 0xaa } else { 0xdd }, 0, 0, 0, 3]),
+        source: Mac([2, mark, 0, 0, 0, 3]),
         destination: NODE,
         vlan: None,
     };
