@@ -191,7 +191,7 @@ fn first_family(from: &Group, to: &Group, cluster: &Cluster) -> Option<Family> {
 /// A port that the destination has, one that everybody knows, or any.
 fn example(cluster: &Cluster, destination: IpAddr, transports: &Allowed) -> Option<Transport> {
     let declared = match cluster.owner(destination) {
-        Owner::Pod(pod) => pod.ports.as_slice(),
+        Owner::Pod(pod) => &*pod.ports,
         Owner::Node(_) | Owner::External => &[],
     };
     let declared = declared

@@ -1,7 +1,7 @@
 //! Cluster state to the rules of one node.
 
-mod peers;
-mod rules;
+pub(crate) mod peers;
+pub(crate) mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,7 @@ pub fn compile_closed(
         .map(|plan| plan.rules(&mut matches))
         .collect();
     let table = matches.peers().resolve(cluster, namer);
-    let matches = matches.named(&table);
+    let matches = matches.named(|key| table.name_of(key));
 
     let readable: Vec<_> = plans
         .iter()
@@ -97,22 +97,22 @@ fn local_pods<'a>(cluster: &'a Cluster, node: &'a str) -> impl Iterator<Item = &
     cluster
         .pods
         .values()
-        .filter(move |pod| pod.is_on_pod_network() && pod.node.as_deref() == Some(node))
+        .filter(move |pod: &&Pod| pod.is_on_pod_network() && pod.node.as_deref() == Some(node))
 }
 
 /// The numbers behind the named ports of a class's ingress rules.
 type ResolvedPorts = BTreeMap<(PortName, Protocol), BTreeSet<u16>>;
 
 /// A class before its peers have names.
-struct ClassPlan<'a> {
+pub(crate) struct ClassPlan<'a> {
     direction: Direction,
-    policies: Vec<&'a NetworkPolicy>,
+    pub(crate) policies: Vec<&'a NetworkPolicy>,
     ports: ResolvedPorts,
 }
 
 impl<'a> ClassPlan<'a> {
     /// The plan for a pod; none if nothing isolates it in this direction.
-    fn of(cluster: &'a Cluster, pod: &Pod, direction: Direction) -> Option<Self> {
+    pub(crate) fn of(cluster: &'a Cluster, pod: &Pod, direction: Direction) -> Option<Self> {
         let policies: Vec<_> = cluster
             .policies_in(&pod.id.namespace)
             .filter(|policy| {
@@ -140,7 +140,7 @@ impl<'a> ClassPlan<'a> {
     }
 
     /// The plan for a closed pod: nothing selects it, and nothing is allowed.
-    fn closed(direction: Direction) -> Self {
+    pub(crate) fn closed(direction: Direction) -> Self {
         Self {
             direction,
             policies: Vec::new(),
@@ -149,7 +149,7 @@ impl<'a> ClassPlan<'a> {
     }
 
     /// What makes two pods share the class: never the content of rules, so that an edit keeps the name.
-    fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         let mut identity = self.direction.to_string();
         for policy in &self.policies {
             identity.push_str(&format!("|{}", policy.id));
@@ -160,14 +160,14 @@ impl<'a> ClassPlan<'a> {
         identity
     }
 
-    fn readable(&self) -> String {
+    pub(crate) fn readable(&self) -> String {
         self.policies
             .first()
             .map_or_else(|| "closed".to_owned(), |policy| policy.id.to_string())
     }
 
     /// The class's rules: a match by its number, and the policies that ask for it.
-    fn rules(&self, matches: &mut Matches<'a>) -> Vec<(usize, Vec<&'a PolicyId>)> {
+    pub(crate) fn rules(&self, matches: &mut Matches<'a>) -> Vec<(usize, Vec<&'a PolicyId>)> {
         let mut rules: Vec<(usize, Vec<_>)> = Vec::new();
         let mut index: BTreeMap<usize, usize> = BTreeMap::new();
         for policy in &self.policies {
@@ -189,7 +189,11 @@ impl<'a> ClassPlan<'a> {
         rules
     }
 
-    fn class(&self, rules: Vec<(usize, Vec<&PolicyId>)>, matches: &[NamedMatch]) -> Class {
+    pub(crate) fn class(
+        &self,
+        rules: Vec<(usize, Vec<&PolicyId>)>,
+        matches: &[NamedMatch],
+    ) -> Class {
         let rules = rules.into_iter().map(|(number, policies)| Rule {
             action: Action::Accept,
             matches: matches[number].to_match(),

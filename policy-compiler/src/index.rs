@@ -4,20 +4,28 @@
 //! Object ──▶ apply, delete, reset ──▶ Cluster ──▶ update ──▶ Ruleset, and whose connections to judge again
 //! ```
 //!
+//! It remembers what it made, and of what: local pods and their classes (`enforced`), the peers that classes name and
+//! who is in them (`peers`, found by `selectors`), and the parts of the ruleset (`lowered`). An update compares the
+//! objects with those of the update before, which share what did not change, and makes again what depends on the rest.
+//!
 //! One task owns it. Whatever the order in which objects come, the rules are those that [`crate::compile`] and
 //! [`crate::lower`] make of the same objects from nothing, byte for byte.
+
+mod enforced;
+mod intern;
+mod lowered;
+mod peers;
+mod selectors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use self::enforced::{Enforced, Input, Setting};
+use self::intern::Interner;
 use crate::budget::{self, Budgets, Exceeded};
-use crate::compile::compile_closed;
-use crate::ir::{NodeIr, PeerMatch, PeerMembers};
-use crate::lower::{Options, lower};
-use crate::model::{
-    Cluster, Direction, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId,
-};
+use crate::lower::Options;
+use crate::model::{Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
 use crate::name::Namer;
 use crate::ruleset::Ruleset;
 
@@ -81,64 +89,75 @@ pub struct Update {
     pub touched: BTreeSet<IpAddr>,
 }
 
+/// Two identities have the same short name.
+#[derive(Clone, Copy, Debug)]
+struct Collision;
+
 /// A cluster that changes, seen from one node.
 #[derive(Clone, Debug)]
 pub struct Index {
-    node: String,
-    options: Options,
+    setting: Setting,
     budgets: Budgets,
+    interner: Interner,
     cluster: Cluster,
     isolated: BTreeSet<PolicyId>,
-    ir: NodeIr,
-    ruleset: Ruleset,
+    /// Of which the rules were made.
+    objects: Input,
+    enforced: Enforced,
     exceeded: BTreeMap<String, Exceeded>,
-    closed: BTreeSet<NamespacedName>,
 }
 
 impl Index {
     /// An empty cluster.
     pub fn new(node: impl Into<String>, options: Options, budgets: Budgets) -> Self {
-        let node = node.into();
-        let cluster = Cluster::default();
-        let ir = compile_closed(&cluster, &node, &BTreeSet::new(), Namer::default());
-        let ruleset = lower(&ir, &options);
-        Self {
-            node,
+        Self::with_namer(node, options, budgets, Namer::default())
+    }
+
+    /// As [`Index::new`], with a namer of the caller's.
+    pub fn with_namer(
+        node: impl Into<String>,
+        options: Options,
+        budgets: Budgets,
+        namer: Namer,
+    ) -> Self {
+        let setting = Setting {
+            node: node.into(),
             options,
+            namer,
+        };
+        Self {
+            enforced: Enforced::new(&setting),
+            setting,
             budgets,
-            cluster,
+            interner: Interner::default(),
+            cluster: Cluster::default(),
             isolated: BTreeSet::new(),
-            ir,
-            ruleset,
+            objects: Input::default(),
             exceeded: BTreeMap::new(),
-            closed: BTreeSet::new(),
         }
     }
 
     /// An object is there, as it is now: new, or in place of the one of its name.
     pub fn apply(&mut self, object: Object) {
-        let mut objects = Objects::of(&self.cluster);
-        objects.add(object);
-        self.cluster = objects.cluster();
+        add(&mut self.cluster, &mut self.interner, object);
     }
 
     /// An object is gone. One that was not there is no error.
     pub fn delete(&mut self, id: &ObjectId) {
-        let mut objects = Objects::of(&self.cluster);
         match id {
-            ObjectId::Namespace(name) => drop(objects.namespaces.remove(name)),
-            ObjectId::Node(name) => drop(objects.nodes.remove(name)),
-            ObjectId::Pod(id) => drop(objects.pods.remove(id)),
-            ObjectId::NetworkPolicy(id) => drop(objects.policies.remove(id)),
+            ObjectId::Namespace(name) => self.cluster.remove_namespace(name),
+            ObjectId::Node(name) => self.cluster.remove_node(name),
+            ObjectId::Pod(id) => self.cluster.remove_pod(id),
+            ObjectId::NetworkPolicy(id) => self.cluster.remove_policy(id),
         }
-        self.cluster = objects.cluster();
     }
 
     /// These are all objects there are.
     pub fn reset(&mut self, objects: impl IntoIterator<Item = Object>) {
-        let mut all = Objects::default();
-        objects.into_iter().for_each(|object| all.add(object));
-        self.cluster = all.cluster();
+        self.cluster = Cluster::default();
+        for object in objects {
+            add(&mut self.cluster, &mut self.interner, object);
+        }
     }
 
     /// The policies of which the allow rules are ignored, because the kernel did not take what came of them: they isolate
@@ -149,23 +168,22 @@ impl Index {
 
     /// Brings the rules up to date with the objects.
     pub fn update(&mut self) -> Update {
-        let cluster = self.effective();
-        let exceeded = budget::check(&cluster, &self.node, &self.budgets);
-        let closed = budget::pods_of(&cluster, &self.node, exceeded.keys());
-        let ir = compile_closed(&cluster, &self.node, &closed, Namer::default());
-        let ruleset = lower(&ir, &self.options);
-        let update = Update {
-            changed: ruleset != self.ruleset,
-            touched: touched(&self.ir, &ir),
-        };
-        (self.ir, self.ruleset) = (ir, ruleset);
-        (self.exceeded, self.closed) = (exceeded, closed);
-        update
+        let cluster = self.without_isolated(&self.cluster);
+        let exceeded = budget::check(&cluster, &self.setting.node, &self.budgets);
+        let closed = budget::pods_of(&cluster, &self.setting.node, exceeded.keys());
+        let objects = Input { cluster, closed };
+        let before = self.enforced.ruleset().clone();
+        let touched = self.enforced.follow(&self.setting, &self.objects, &objects);
+        (self.objects, self.exceeded) = (objects, exceeded);
+        Update {
+            changed: before != *self.enforced.ruleset(),
+            touched,
+        }
     }
 
     /// What the node has to enforce, as of the last [`Index::update`].
     pub fn ruleset(&self) -> &Ruleset {
-        &self.ruleset
+        self.enforced.ruleset()
     }
 
     /// The objects.
@@ -173,33 +191,15 @@ impl Index {
         &self.cluster
     }
 
-    /// The objects as they are enforced: policies that are isolated have no rules.
+    /// The objects as they are enforced, as of the last [`Index::update`]: policies that are isolated have no rules, and
+    /// namespaces over their budget the policies that were in force before.
     pub fn effective(&self) -> Cluster {
-        let mut objects = Objects::of(&self.cluster);
-        for id in &self.isolated {
-            if let Some(policy) = objects.policies.get_mut(id) {
-                policy.ingress = policy.ingress.take().map(|_| Vec::new());
-                policy.egress = policy.egress.take().map(|_| Vec::new());
-            }
-        }
-        objects.cluster()
+        self.objects.cluster.clone()
     }
 
     /// The policies whose rules a chain or a set of the ruleset has, by its name.
     pub fn policies_behind(&self, name: &str) -> BTreeSet<PolicyId> {
-        // Names of classes and peers end in digests, so that none is a part of another by chance.
-        let of_class = |(class, _): &(&String, &crate::ir::Class)| name.contains(class.as_str());
-        let whole = self.ir.classes.iter().filter(of_class);
-        let whole = whole.flat_map(|(_, class)| class.policies.iter().cloned());
-        let rules = self.ir.classes.values().flat_map(|class| &class.tiers);
-        let rules = rules.flat_map(|tier| &tier.rules);
-        let naming = rules.filter(|rule| match &rule.matches.peer {
-            PeerMatch::Any => false,
-            PeerMatch::Set(peer) | PeerMatch::NamedPorts(peer) => name.contains(peer.as_str()),
-        });
-        whole
-            .chain(naming.flat_map(|rule| rule.policies.iter().cloned()))
-            .collect()
+        self.enforced.policies_behind(name)
     }
 
     /// The namespaces that are over their budget, as of the last [`Index::update`].
@@ -209,86 +209,28 @@ impl Index {
 
     /// The node's pods that send and receive nothing because their namespace is over its budget.
     pub fn closed(&self) -> &BTreeSet<NamespacedName> {
-        &self.closed
+        &self.objects.closed
+    }
+
+    fn without_isolated(&self, cluster: &Cluster) -> Cluster {
+        let mut cluster = cluster.clone();
+        for id in &self.isolated {
+            if let Some(policy) = cluster.policies.get(id) {
+                let mut policy = NetworkPolicy::clone(policy);
+                policy.ingress = policy.ingress.take().map(|_| Vec::new());
+                policy.egress = policy.egress.take().map(|_| Vec::new());
+                cluster.add_policy(policy);
+            }
+        }
+        cluster
     }
 }
 
-#[derive(Default)]
-struct Objects {
-    namespaces: BTreeMap<String, Namespace>,
-    nodes: BTreeMap<String, Node>,
-    pods: BTreeMap<NamespacedName, Pod>,
-    policies: BTreeMap<PolicyId, NetworkPolicy>,
-}
-
-impl Objects {
-    fn of(cluster: &Cluster) -> Self {
-        Self {
-            namespaces: cluster.namespaces.clone(),
-            nodes: cluster.nodes.clone(),
-            pods: cluster.pods.clone(),
-            policies: cluster.policies.clone(),
-        }
+fn add(cluster: &mut Cluster, interner: &mut Interner, object: Object) {
+    match object {
+        Object::Namespace(object) => cluster.add_namespace(object),
+        Object::Node(object) => cluster.add_node(object),
+        Object::Pod(object) => cluster.add_pod(interner.pod(object)),
+        Object::NetworkPolicy(object) => cluster.add_policy(object),
     }
-
-    fn add(&mut self, object: Object) {
-        match object {
-            Object::Namespace(object) => {
-                self.namespaces.insert(object.name.clone(), object);
-            }
-            Object::Node(object) => {
-                self.nodes.insert(object.name.clone(), object);
-            }
-            Object::Pod(object) => {
-                self.pods.insert(object.id.clone(), object);
-            }
-            Object::NetworkPolicy(object) => {
-                self.policies.insert(object.id.clone(), object);
-            }
-        }
-    }
-
-    fn cluster(self) -> Cluster {
-        Cluster::new(
-            self.namespaces.into_values(),
-            self.nodes.into_values(),
-            self.pods.into_values(),
-            self.policies.into_values(),
-        )
-    }
-}
-
-/// The addresses whose connections may have another verdict.
-fn touched(from: &NodeIr, to: &NodeIr) -> BTreeSet<IpAddr> {
-    let mut touched = BTreeSet::new();
-    let ids: BTreeSet<_> = from.pods.keys().chain(to.pods.keys()).collect();
-    for id in ids {
-        let pods = [from.pods.get(id), to.pods.get(id)];
-        let same = pods[0] == pods[1]
-            && [Direction::Egress, Direction::Ingress].iter().all(|d| {
-                let class = |pod: Option<&crate::ir::LocalPod>, ir: &NodeIr| {
-                    let name = pod.and_then(|pod| pod.class(*d));
-                    name.and_then(|name| ir.classes.get(name)).cloned()
-                };
-                class(pods[0], from) == class(pods[1], to)
-            });
-        if !same {
-            let pods = pods.into_iter().flatten();
-            touched.extend(pods.flat_map(|pod| pod.addresses.iter().copied()));
-        }
-    }
-    for (name, peer) in &from.peers {
-        if let (PeerMembers::Pods(old), Some(PeerMembers::Pods(new))) =
-            (&peer.members, to.peers.get(name).map(|peer| &peer.members))
-        {
-            touched.extend(old.symmetric_difference(new));
-        }
-    }
-    for (name, set) in &from.named_ports {
-        if let Some(new) = to.named_ports.get(name) {
-            let changed = set.members.symmetric_difference(&new.members);
-            touched.extend(changed.map(|(address, ..)| *address));
-        }
-    }
-    touched
 }

@@ -168,6 +168,23 @@ pub struct NamedPortSet {
 }
 
 impl NodeIr {
+    /// The policies whose rules are in a chain or a set of the ruleset that is lowered from this, by its name.
+    pub fn policies_behind(&self, name: &str) -> BTreeSet<PolicyId> {
+        // Names of classes and peers end in digests, so that none is a part of another by chance.
+        let of_class = |(class, _): &(&String, &Class)| name.contains(class.as_str());
+        let whole = self.classes.iter().filter(of_class);
+        let whole = whole.flat_map(|(_, class)| class.policies.iter().cloned());
+        let rules = self.classes.values().flat_map(|class| &class.tiers);
+        let rules = rules.flat_map(|tier| &tier.rules);
+        let naming = rules.filter(|rule| match &rule.matches.peer {
+            PeerMatch::Any => false,
+            PeerMatch::Set(peer) | PeerMatch::NamedPorts(peer) => name.contains(peer.as_str()),
+        });
+        whole
+            .chain(naming.flat_map(|rule| rule.policies.iter().cloned()))
+            .collect()
+    }
+
     /// What the node's rules say of a connection that it forwards. Directions that are not this node's to
     /// judge, since no local pod is on that side, allow.
     pub fn judge(&self, connection: Connection) -> Verdict {

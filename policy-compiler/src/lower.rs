@@ -16,9 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 pub use class::Merging;
+pub(crate) use class::{LoweredClass, classes_in_use, lower_class};
+pub(crate) use sets::{lower_peer, named_port};
 
 use crate::evaluate::NodeEgress;
-use crate::ir::NodeIr;
+use crate::ir::{NodeIr, PeerMatch};
 use crate::model::{Direction, Family, InterfaceName};
 use crate::ruleset::{Field, Ruleset, Table, TableFamily};
 
@@ -81,14 +83,43 @@ pub struct Attachment {
 
 /// Lowers a node's rules. The same rules and options give the same value.
 pub fn lower(ir: &NodeIr, options: &Options) -> Ruleset {
+    let mut tables = local_tables(ir, options);
+    let mut chains = Vec::new();
+    let mut named = BTreeMap::new();
+    if let Some(inet) = tables.first_mut() {
+        for (family, name) in classes_in_use(ir) {
+            if let Some(class) = lower_class(ir, family, name, options.merging) {
+                chains.extend(class.chains);
+                inet.sets.extend(class.sets);
+                named.extend(
+                    class
+                        .peers
+                        .into_iter()
+                        .map(|(set, peer)| (set, (family, peer))),
+                );
+            }
+        }
+        chains.sort_by(|one, other| one.name.cmp(&other.name));
+        inet.chains.extend(chains);
+        for (name, (family, peer)) in named {
+            if let Some(set) = lower_peer(ir, family, &peer) {
+                inet.add_set(name, set);
+            }
+        }
+    }
+    Ruleset { tables }
+}
+
+/// The tables without classes and peers: what depends on the node's own pods only. The first is of
+/// [`TableFamily::Inet`].
+pub(crate) fn local_tables(ir: &NodeIr, options: &Options) -> Vec<Table> {
     let mut inet = Table::new(TableFamily::Inet);
     base::add(&mut inet, ir, options);
     guards::add(&mut inet, ir, options);
-    class::add(&mut inet, ir, options.merging);
-    sets::add(&mut inet, ir);
+    sets::add_local(&mut inet, ir);
     let mut tables = vec![inet];
     tables.extend(bridge::table(ir, options));
-    Ruleset { tables }
+    tables
 }
 
 /// Whether any pod of the node is isolated.
@@ -136,6 +167,15 @@ fn peer(direction: Direction, family: Family) -> Field {
 
 fn class_chain(direction: Direction, family: Family, class: &str) -> String {
     format!("{direction}{}_{class}", digit(family))
+}
+
+/// The name of the set of whom a rule matches, if there is one.
+pub(crate) fn set_name(family: Family, peer: &PeerMatch) -> Option<String> {
+    match peer {
+        PeerMatch::Any => None,
+        PeerMatch::Set(name) => Some(peer_set(family, name)),
+        PeerMatch::NamedPorts(name) => Some(port_set(family, name)),
+    }
 }
 
 fn peer_set(family: Family, peer: &str) -> String {

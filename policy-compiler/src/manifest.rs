@@ -52,7 +52,7 @@ fn pod(pod: &Pod) -> Value {
     let containers: Vec<_> = containers.collect();
     let ips: Vec<_> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
     let mut metadata = json!({
-        "namespace": pod.id.namespace, "name": pod.id.name, "labels": pod.labels,
+        "namespace": pod.id.namespace, "name": pod.id.name, "labels": *pod.labels,
     });
     if pod.terminating {
         metadata["deletionTimestamp"] = "1970-01-01T00:00:00Z".into();

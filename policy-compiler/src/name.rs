@@ -66,7 +66,8 @@ impl Namer {
         names
     }
 
-    fn short(&self, readable: &str, identity: &str) -> String {
+    /// The name of an identity that collides with no other.
+    pub(crate) fn short(&self, readable: &str, identity: &str) -> String {
         let digest = digest(identity);
         format!(
             "{}_{}",

@@ -190,13 +190,13 @@ fn needed(ir: &NodeIr) -> Vec<(Resource, usize)> {
 fn pod(namespace: &str, name: &str, host: u8) -> Pod {
     Pod {
         id: NamespacedName::new(namespace, name),
-        labels: BTreeMap::new(),
+        labels: Default::default(),
         node: Some("n1".into()),
         host_network: false,
         phase: Phase::Running,
         terminating: false,
         addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, host).into()],
-        ports: vec![],
+        ports: [].into(),
     }
 }
 

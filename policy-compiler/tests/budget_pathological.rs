@@ -45,13 +45,13 @@ impl Tenant {
             let index = self.pods.len();
             self.pods.push(Pod {
                 id: NamespacedName::new(TENANT, format!("pod-{index}")),
-                labels: BTreeMap::from([("pod".to_owned(), index.to_string())]),
+                labels: BTreeMap::from([("pod".to_owned(), index.to_string())]).into(),
                 node: Some(node.into()),
                 host_network: false,
                 phase: Phase::Running,
                 terminating: false,
                 addresses: vec![address(index).into()],
-                ports: vec![],
+                ports: [].into(),
             });
         }
         self

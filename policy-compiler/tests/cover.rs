@@ -1,5 +1,7 @@
 //! What is said to be covered can go.
 
+use std::collections::BTreeMap;
+
 use policy_compiler::cover::{Target, covered, peer_implies, selector_implies};
 use policy_compiler::evaluate::{NodeEgress, evaluate};
 use policy_compiler::model::*;
@@ -9,7 +11,10 @@ mod support;
 
 /// The cluster without the targets, all at once.
 fn without(cluster: &Cluster, targets: &[Target]) -> Cluster {
-    let mut policies = cluster.policies.clone();
+    let policies = cluster.policies.iter();
+    let mut policies: BTreeMap<_, _> = policies
+        .map(|(id, policy)| (id.clone(), policy.clone()))
+        .collect();
     let mut rules: Vec<_> = targets
         .iter()
         .filter_map(|target| match target {
@@ -153,7 +158,7 @@ fn pod(app: &str, host: u8, http: Option<u16>) -> Pod {
     };
     Pod {
         id: NamespacedName::new("x", app),
-        labels: Labels::from([("app".into(), app.into())]),
+        labels: Labels::from([("app".into(), app.into())]).into(),
         node: Some("n1".into()),
         host_network: false,
         phase: Phase::Running,

@@ -70,8 +70,10 @@ fn the_kernel_takes_every_plan_and_ends_with_the_new_ruleset() {
     for case in 0..16 {
         let (one, mut other) = strategy.new_tree(&mut runner).unwrap().current();
         // The same policies with other rules, and other pods.
-        for (policy, old) in other.policies.values_mut().zip(one.policies.values()) {
+        let policies: Vec<_> = other.policies.values().cloned().collect();
+        for (mut policy, old) in policies.into_iter().zip(one.policies.values()) {
             policy.selector = old.selector.clone();
+            other.add_policy(policy);
         }
         let [one, other] = [&one, &other].map(|cluster| {
             lower(

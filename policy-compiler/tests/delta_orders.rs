@@ -27,15 +27,16 @@ const C: &str = "10.0.0.3";
 fn pod(name: &str, address: &str, role: &str) -> Pod {
     Pod {
         id: NamespacedName::new("x", name),
-        labels: [("app", name), ("role", role)]
-            .map(|(key, value)| (key.into(), value.into()))
-            .into(),
+        labels: Labels::from(
+            [("app", name), ("role", role)].map(|(key, value)| (key.into(), value.into())),
+        )
+        .into(),
         node: Some("n".into()),
         host_network: false,
         phase: Phase::Running,
         terminating: false,
         addresses: vec![address.parse().unwrap()],
-        ports: vec![],
+        ports: [].into(),
     }
 }
 

@@ -13,17 +13,18 @@ use policy_compiler::render;
 fn pod(name: &str, host: u8, http: u16) -> Pod {
     Pod {
         id: NamespacedName::new("x", name),
-        labels: Labels::from([("app".to_owned(), name.to_owned())]),
+        labels: Labels::from([("app".to_owned(), name.to_owned())]).into(),
         node: Some("n".into()),
         host_network: false,
         phase: Phase::Running,
         terminating: false,
         addresses: vec![format!("10.0.0.{host}").parse().unwrap()],
-        ports: vec![ContainerPort {
+        ports: [ContainerPort {
             name: Some("http".into()),
             protocol: Protocol::Tcp,
             port: http,
-        }],
+        }]
+        .into(),
     }
 }
 

@@ -86,7 +86,7 @@ fn named(port: &PolicyPort, destinations: &[&Pod]) -> Found {
     if destinations.iter().any(has) {
         return None;
     }
-    let declared = destinations.iter().flat_map(|pod| &pod.ports);
+    let declared = destinations.iter().flat_map(|pod| pod.ports.iter());
     let other = declared
         .filter(|declared| declared.name.as_ref() == Some(name))
         .map(|declared| declared.protocol)

@@ -171,7 +171,9 @@ impl Chosen<'_> {
                     continue;
                 }
                 let kind = match self.cluster.owner(other) {
-                    Owner::Pod(pod) => Kind::Pod(pod.id.namespace.clone(), pod.labels.clone()),
+                    Owner::Pod(pod) => {
+                        Kind::Pod(pod.id.namespace.clone(), Labels::clone(&pod.labels))
+                    }
                     Owner::Node(_) => Kind::Node,
                     // Each address is there for the edge of a block that it stands at.
                     Owner::External => Kind::External(other),

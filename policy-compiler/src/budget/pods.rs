@@ -164,7 +164,7 @@ fn groups_of<'a>(cluster: &'a Cluster, namespace: &str) -> BTreeMap<&'a Labels, 
     for pod in pods.filter(|pod| pod.is_on_pod_network()) {
         let addresses = cluster.addresses_of(pod).count();
         if addresses > 0 {
-            let group = groups.entry(&pod.labels).or_default();
+            let group = groups.entry(pod.labels.as_ref()).or_default();
             group.addresses += addresses;
             for (name, protocol, _) in named_ports(pod) {
                 *group.named_ports.entry((name, protocol)).or_default() += addresses;

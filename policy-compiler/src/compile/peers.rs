@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::ir::{NamedPortSet, PeerMembers, PeerSet};
+use super::rules::PeerKey;
+use crate::ir::{NamedPortSet, PeerMatch, PeerMembers, PeerSet};
 use crate::model::{Cluster, LabelSelector, Labels, NamespaceScope, Peer, Pod, Protocol};
 use crate::name::Namer;
 
 /// A peer, a port's name and its protocol. Without a peer: every pod of the cluster.
-pub(super) type NamedPortKey<'a> = (Option<&'a Peer>, &'a str, Protocol);
+pub(crate) type NamedPortKey<'a> = (Option<&'a Peer>, &'a str, Protocol);
 
 /// The peers that a node's classes name.
 #[derive(Default)]
@@ -28,7 +29,7 @@ impl<'a> PeerTable<'a> {
 
     /// Gives every peer its name and its members.
     pub(super) fn resolve(self, cluster: &Cluster, namer: Namer) -> Resolved<'a> {
-        let pods = PeerPods::new(cluster);
+        let mut pods = PeerPods::new(cluster);
         let texts: Vec<_> = self
             .peers
             .iter()
@@ -73,7 +74,7 @@ impl<'a> PeerTable<'a> {
 }
 
 /// Readable text and identity. The identity is the peer in words: label values can hold no separator.
-fn identity_of_peer(peer: &Peer) -> (String, String) {
+pub(crate) fn identity_of_peer(peer: &Peer) -> (String, String) {
     let readable = match peer {
         Peer::Pods {
             namespaces: NamespaceScope::Own(namespace),
@@ -88,7 +89,9 @@ fn identity_of_peer(peer: &Peer) -> (String, String) {
     (readable, peer.to_string())
 }
 
-fn identity_of_named_port((peer, name, protocol): &NamedPortKey<'_>) -> (String, String) {
+pub(crate) fn identity_of_named_port(
+    (peer, name, protocol): &NamedPortKey<'_>,
+) -> (String, String) {
     let (readable, identity) = match peer {
         Some(peer) => identity_of_peer(peer),
         None => ("any".into(), "every pod".into()),
@@ -109,14 +112,13 @@ pub(super) struct Resolved<'a> {
 }
 
 impl Resolved<'_> {
-    /// The name of a registered peer.
-    pub(super) fn peer_name(&self, peer: &Peer) -> String {
-        self.peer_names[peer].clone()
-    }
-
-    /// The name of a registered named port.
-    pub(super) fn named_port_name(&self, key: NamedPortKey<'_>) -> String {
-        self.named_port_names[&key].clone()
+    /// How rules name a registered peer or named port.
+    pub(super) fn name_of(&self, key: PeerKey<'_>) -> PeerMatch {
+        match key {
+            PeerKey::Any => PeerMatch::Any,
+            PeerKey::Set(peer) => PeerMatch::Set(self.peer_names[peer].clone()),
+            PeerKey::NamedPorts(key) => PeerMatch::NamedPorts(self.named_port_names[&key].clone()),
+        }
     }
 }
 
@@ -127,35 +129,23 @@ struct Alike<'a> {
     addresses: Vec<(IpAddr, &'a Pod)>,
 }
 
-/// The pods that a selector can find, by namespace and labels, with the addresses that they own.
-struct PeerPods<'a> {
+/// The pods that a selector can find, by namespace and labels, with the addresses that they own. Of the namespaces that
+/// some selector asked for: what is named by few peers costs little.
+pub(crate) struct PeerPods<'a> {
     cluster: &'a Cluster,
     by_namespace: BTreeMap<&'a str, Vec<Alike<'a>>>,
 }
 
 impl<'a> PeerPods<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
-        let mut by_namespace: BTreeMap<&str, Vec<Alike<'a>>> = BTreeMap::new();
-        for pod in cluster.pods.values().filter(|pod| pod.is_on_pod_network()) {
-            let all = by_namespace.entry(&pod.id.namespace).or_default();
-            let addresses = cluster.owned_by(pod).map(|address| (address, pod));
-            // Pods of a ReplicaSet follow each other by name. Whoever else is alike costs one more question to each
-            // selector, which is less than to look for all.
-            match all.last_mut().filter(|last| *last.labels == pod.labels) {
-                Some(alike) => alike.addresses.extend(addresses),
-                None => all.push(Alike {
-                    labels: &pod.labels,
-                    addresses: addresses.collect(),
-                }),
-            }
-        }
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
         Self {
             cluster,
-            by_namespace,
+            by_namespace: BTreeMap::new(),
         }
     }
 
-    fn members(&self, peer: &Peer) -> PeerMembers {
+    /// The addresses of a peer.
+    pub(crate) fn members(&mut self, peer: &Peer) -> PeerMembers {
         match peer {
             Peer::Block(block) => PeerMembers::Block(block.ranges()),
             Peer::Pods { namespaces, pods } => {
@@ -166,19 +156,19 @@ impl<'a> PeerPods<'a> {
     }
 
     /// Each pod with its own numbers: a product of addresses and numbers would allow too much.
-    fn named_ports(
-        &self,
+    pub(crate) fn named_ports(
+        &mut self,
         (peer, name, protocol): NamedPortKey<'_>,
     ) -> BTreeSet<(IpAddr, Protocol, u16)> {
-        let numbers = |(address, pod): &(IpAddr, &'a Pod)| {
-            let (address, pod) = (*address, *pod);
+        let numbers = |(address, pod): (IpAddr, &'a Pod)| {
             pod.numbers_of(name, protocol)
                 .map(move |number| (address, protocol, number))
         };
         match peer {
             None => self.all().flat_map(numbers).collect(),
             Some(Peer::Pods { namespaces, pods }) => {
-                self.select(namespaces, pods).flat_map(numbers).collect()
+                let found = self.select(namespaces, pods).copied();
+                found.flat_map(numbers).collect()
             }
             Some(Peer::Block(block)) => {
                 let ranges = block.ranges();
@@ -188,31 +178,60 @@ impl<'a> PeerPods<'a> {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &(IpAddr, &'a Pod)> {
-        let alike = self.by_namespace.values().flatten();
-        alike.flat_map(|alike| &alike.addresses)
+    fn all(&self) -> impl Iterator<Item = (IpAddr, &'a Pod)> {
+        let cluster = self.cluster;
+        let pods = cluster.pods.values();
+        pods.flat_map(move |pod: &Pod| cluster.owned_by(pod).map(move |address| (address, pod)))
     }
 
     /// The addresses of the pods that the selectors find.
     fn select(
-        &self,
+        &mut self,
         namespaces: &NamespaceScope,
         pods: &LabelSelector,
     ) -> impl Iterator<Item = &(IpAddr, &'a Pod)> {
-        let found: Vec<&Vec<Alike<'a>>> = match namespaces {
-            NamespaceScope::Own(own) => self.by_namespace.get(own.as_str()).into_iter().collect(),
+        let cluster = self.cluster;
+        let found: Vec<&'a str> = match namespaces {
+            NamespaceScope::Own(own) => {
+                let mut own = cluster.pods_in(own);
+                own.next()
+                    .map(|pod| pod.id.namespace.as_str())
+                    .into_iter()
+                    .collect()
+            }
             NamespaceScope::Matching(selector) => {
-                let matches = |name: &str| {
-                    let labels = self.cluster.namespace_labels(name);
-                    labels.is_some_and(|labels| selector.matches(labels))
-                };
-                let namespaces = self.by_namespace.iter();
-                let namespaces = namespaces.filter(|(name, _)| matches(name));
-                namespaces.map(|(_, alike)| alike).collect()
+                let namespaces = cluster.namespaces.values();
+                let namespaces = namespaces.filter(|namespace| selector.matches(&namespace.labels));
+                namespaces
+                    .map(|namespace| namespace.name.as_str())
+                    .collect()
             }
         };
-        let found = found.into_iter().flatten();
-        let found = found.filter(|alike| pods.matches(alike.labels));
+        for name in &found {
+            let alike = || alike(cluster, name);
+            self.by_namespace.entry(name).or_insert_with(alike);
+        }
+        let by_namespace = &self.by_namespace;
+        let found = found.into_iter().filter_map(|name| by_namespace.get(name));
+        let found = found.flatten().filter(|alike| pods.matches(alike.labels));
         found.flat_map(|alike| &alike.addresses)
     }
+}
+
+fn alike<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<Alike<'a>> {
+    let mut all: Vec<Alike<'a>> = Vec::new();
+    let pods = cluster.pods_in(namespace);
+    for pod in pods.filter(|pod| pod.is_on_pod_network()) {
+        let addresses = cluster.owned_by(pod).map(|address| (address, pod));
+        // Pods of a ReplicaSet follow each other by name. Whoever else is alike costs one more question to each
+        // selector, which is less than to look for all.
+        match all.last_mut().filter(|last| *last.labels == *pod.labels) {
+            Some(alike) => alike.addresses.extend(addresses),
+            None => all.push(Alike {
+                labels: &pod.labels,
+                addresses: addresses.collect(),
+            }),
+        }
+    }
+    all
 }

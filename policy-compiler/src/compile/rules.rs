@@ -5,7 +5,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::ResolvedPorts;
-use super::peers::{NamedPortKey, PeerTable, Resolved};
+use super::peers::{NamedPortKey, PeerTable};
 use crate::ir::{Match, PeerMatch, PortsMatch};
 use crate::model::{
     Direction, Peer, Peers, PolicyPort, PortMatch, PortRange, PortRanges, Ports, Protocol, Rule,
@@ -14,16 +14,20 @@ use crate::model::{
 /// A match before its peer has a name.
 type Unnamed<'a> = (PeerKey<'a>, Rc<PortsMatch>);
 
+/// Whom a match finds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum PeerKey<'a> {
+pub(crate) enum PeerKey<'a> {
+    /// Everyone.
     Any,
+    /// The peer.
     Set(&'a Peer),
+    /// What the peer has behind a port's name.
     NamedPorts(NamedPortKey<'a>),
 }
 
 /// The distinct matches of rules, numbered as they come.
 #[derive(Default)]
-pub(super) struct Matches<'a> {
+pub(crate) struct Matches<'a> {
     numbers: BTreeMap<Unnamed<'a>, usize>,
     /// Of rules that match the same in every class. A rule is known by where it is: 250 classes with 10,000 rules
     /// each compare nothing else.
@@ -92,18 +96,17 @@ impl<'a> Matches<'a> {
         table
     }
 
+    /// Whom the matches find, each once.
+    pub(crate) fn keys(&self) -> BTreeSet<PeerKey<'a>> {
+        self.numbers.keys().map(|(peer, _)| *peer).collect()
+    }
+
     /// The matches by their numbers.
-    pub(super) fn named(self, resolved: &Resolved<'_>) -> Vec<NamedMatch> {
+    pub(crate) fn named(self, name_of: impl Fn(PeerKey<'a>) -> PeerMatch) -> Vec<NamedMatch> {
         let numbers = self.numbers.into_iter();
         let mut named: Vec<_> = numbers
             .map(|((peer, ports), number)| {
-                let peer = match peer {
-                    PeerKey::Any => PeerMatch::Any,
-                    PeerKey::Set(peer) => PeerMatch::Set(resolved.peer_name(peer)),
-                    PeerKey::NamedPorts(key) => {
-                        PeerMatch::NamedPorts(resolved.named_port_name(key))
-                    }
-                };
+                let peer = name_of(peer);
                 (number, NamedMatch { peer, ports })
             })
             .collect();
@@ -113,7 +116,7 @@ impl<'a> Matches<'a> {
 }
 
 /// A match whose ports other matches share.
-pub(super) struct NamedMatch {
+pub(crate) struct NamedMatch {
     peer: PeerMatch,
     ports: Rc<PortsMatch>,
 }

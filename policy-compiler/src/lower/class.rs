@@ -7,35 +7,79 @@ mod group;
 mod merge;
 mod rectangles;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{class_chain, peer, peer_set, port_set};
+use super::{class_chain, peer, peer_set, port_set, set_name};
 use crate::ir::{
     Action, Class, NodeIr, PeerMatch, PeerMembers, PortsMatch, Rule as IrRule, Tier, TierKind,
 };
-use crate::model::{Family, PolicyId, PortRanges, Protocol};
+use crate::model::{Direction, Family, PolicyId, PortRanges, Protocol};
 use crate::name::comment;
-use crate::ruleset::{Chain, Field, Match, Rule, Table, Value, Verdict};
+use crate::ruleset::{Chain, Field, Match, Operand, Rule, Set, Value, Verdict};
 
 pub use merge::Merging;
 
-pub(super) fn add(table: &mut Table, ir: &NodeIr, merging: Merging) {
-    let mut chains = Vec::new();
-    for family in Family::ALL {
-        for (name, class) in classes_of_family(ir, family) {
-            let context = Context {
-                ir,
-                name,
-                class,
-                family,
-                merging,
-            };
-            chains.extend(class_chains(&context, table));
+/// What a class needs in a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LoweredClass {
+    /// One per tier.
+    pub(crate) chains: Vec<Arc<Chain>>,
+    /// Its own sets: merged rules.
+    pub(crate) sets: BTreeMap<String, Arc<Set>>,
+    /// The shared sets that its rules look into, by name.
+    pub(crate) peers: BTreeMap<String, PeerMatch>,
+    /// Whether it has to be lowered again when the members of a peer change.
+    pub(crate) is_merged: bool,
+}
+
+/// The class in a family. None if the rules have no class of this name.
+pub(crate) fn lower_class(
+    ir: &NodeIr,
+    family: Family,
+    name: &str,
+    merging: Merging,
+) -> Option<LoweredClass> {
+    let class = ir.classes.get(name)?;
+    let context = Context {
+        ir,
+        name,
+        class,
+        family,
+        merging,
+    };
+    let mut lowered = LoweredClass::default();
+    lowered.chains = class_chains(&context, &mut lowered);
+    let rules = lowered.chains.iter().flat_map(|chain| &chain.rules);
+    let named: BTreeSet<&str> = rules
+        .flat_map(|rule| &rule.matches)
+        .filter_map(|matches| match &matches.operand {
+            Operand::Set(name) => Some(name.as_str()),
+            Operand::Values(_) => None,
+        })
+        .collect();
+    let rules = class.tiers.iter().flat_map(|tier| &tier.rules);
+    let peers = rules.filter_map(|rule| {
+        let peer = &rule.matches.peer;
+        let name = set_name(family, peer)?;
+        named.contains(name.as_str()).then(|| (name, peer.clone()))
+    });
+    lowered.peers = peers.collect();
+    Some(lowered)
+}
+
+/// The classes that pods have, in each family of which they have an address.
+pub(crate) fn classes_in_use(ir: &NodeIr) -> BTreeSet<(Family, &str)> {
+    let mut classes = BTreeSet::new();
+    for pod in ir.pods.values() {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            if let Some(class) = pod.class(direction) {
+                let families = pod.addresses.iter().map(|address| Family::of(*address));
+                classes.extend(families.map(|family| (family, class)));
+            }
         }
     }
-    chains.sort_by(|one, other| one.name.cmp(&other.name));
-    table.chains.extend(chains.into_iter().map(Arc::new));
+    classes
 }
 
 /// A class in a family, with what it takes to lower it.
@@ -45,15 +89,6 @@ struct Context<'a> {
     class: &'a Class,
     family: Family,
     merging: Merging,
-}
-
-fn classes_of_family(ir: &NodeIr, family: Family) -> impl Iterator<Item = (&String, &Class)> {
-    ir.classes.iter().filter(move |(name, class)| {
-        ir.pods.values().any(|pod| {
-            pod.class(class.direction) == Some(name.as_str())
-                && pod.addresses.iter().any(|a| Family::of(*a) == family)
-        })
-    })
 }
 
 /// Whether a packet of the family can match. One for an ipBlock of the other family never does.
@@ -75,7 +110,7 @@ fn can_match(ir: &NodeIr, rule: &IrRule, family: Family) -> bool {
 
 /// A chain per tier: the class's own for the first, numbered ones to pass on to. Adds the sets that they need
 /// besides those of peers.
-fn class_chains(context: &Context<'_>, table: &mut Table) -> Vec<Chain> {
+fn class_chains(context: &Context<'_>, lowered: &mut LoweredClass) -> Vec<Arc<Chain>> {
     let class = context.class;
     let first = class_chain(class.direction, context.family, context.name);
     let chain_of = |tier: usize| match tier {
@@ -85,11 +120,11 @@ fn class_chains(context: &Context<'_>, table: &mut Table) -> Vec<Chain> {
     let mut chains = Vec::new();
     for (index, tier) in class.tiers.iter().enumerate() {
         let next = (index + 1 < class.tiers.len()).then(|| chain_of(index + 1));
-        chains.push(Chain {
+        chains.push(Arc::new(Chain {
             name: chain_of(index),
             base: None,
-            rules: tier_rules(context, tier, next, table),
-        });
+            rules: tier_rules(context, tier, next, lowered),
+        }));
     }
     chains
 }
@@ -98,7 +133,7 @@ fn tier_rules(
     context: &Context<'_>,
     tier: &Tier,
     next: Option<String>,
-    table: &mut Table,
+    lowered: &mut LoweredClass,
 ) -> Vec<Rule> {
     let verdict_of = |action| match (action, &next) {
         (Action::Deny, _) => Verdict::Drop,
@@ -110,7 +145,8 @@ fn tier_rules(
     let matching = matching.filter(|rule| can_match(context.ir, rule, context.family));
     let parts: Vec<_> = matching.flat_map(parts).collect();
     let mut rules = if parts.len() > context.merging.above && commutes(tier) {
-        merge::merge(context, &parts, table)
+        lowered.is_merged = true;
+        merge::merge(context, &parts, &mut lowered.sets)
     } else {
         let plain = |part: &Part<'_>| context.plain(part, verdict_of(part.action));
         parts.iter().map(plain).collect()

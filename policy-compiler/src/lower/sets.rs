@@ -1,20 +1,20 @@
 //! Sets and verdict maps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::{class_chain, digit, of_family, peer_set, port_set};
+use super::{class_chain, digit, of_family};
 use imbl::OrdSet;
 
-use crate::ir::{NodeIr, PeerMembers};
+use crate::ir::{NodeIr, PeerMatch, PeerMembers};
 use crate::model::{Direction, Family, PortRange, Protocol};
 use crate::name::comment;
-use crate::ruleset::{KeyType, MapElement, Operand, Set, Table, Value, Verdict, VerdictMap};
+use crate::ruleset::{KeyType, MapElement, Set, Table, Value, Verdict, VerdictMap};
 
-pub(super) fn add(table: &mut Table, ir: &NodeIr) {
+/// What is known of the node's own pods.
+pub(super) fn add_local(table: &mut Table, ir: &NodeIr) {
     for family in Family::ALL {
-        add_local(table, ir, family);
-        add_peers(table, ir, family);
+        add_local_of(table, ir, family);
     }
 }
 
@@ -25,8 +25,7 @@ pub(super) fn address_type(family: Family) -> KeyType {
     }
 }
 
-/// What is known of the node's own pods.
-fn add_local(table: &mut Table, ir: &NodeIr, family: Family) {
+fn add_local_of(table: &mut Table, ir: &NodeIr, family: Family) {
     let (kind, digit) = (address_type(family), digit(family));
     let addresses = |isolated_only: bool| {
         let pods = ir.pods.values();
@@ -86,70 +85,75 @@ fn add_local(table: &mut Table, ir: &NodeIr, family: Family) {
     }
 }
 
-/// The peers of which rules name the set.
-fn add_peers(table: &mut Table, ir: &NodeIr, family: Family) {
+/// The set of whom a rule matches, if there is one.
+pub(crate) fn lower_peer(ir: &NodeIr, family: Family, peer: &PeerMatch) -> Option<Set> {
     let kind = address_type(family);
-    let named = named_sets(table);
-    let mut sets = BTreeMap::new();
-    for (name, peer) in &ir.peers {
-        let name = peer_set(family, name);
-        if !named.contains(name.as_str()) {
-            continue;
+    match peer {
+        PeerMatch::Any => None,
+        PeerMatch::Set(name) => {
+            let peer = ir.peers.get(name)?;
+            let elements = match &peer.members {
+                PeerMembers::Pods(addresses) => addresses_of(addresses, family)
+                    .map(|address| vec![Value::Address(*address)])
+                    .collect(),
+                PeerMembers::Block(ranges) => ranges
+                    .iter()
+                    .map(|range| vec![Value::Addresses(*range)])
+                    .collect(),
+            };
+            Some(Set {
+                key: vec![kind],
+                interval: matches!(peer.members, PeerMembers::Block(_)),
+                comment: comment(&peer.peer),
+                elements,
+            })
         }
-        let elements = match &peer.members {
-            PeerMembers::Pods(addresses) => of_family(addresses.iter().copied(), family)
-                .map(|address| vec![Value::Address(address)])
-                .collect(),
-            PeerMembers::Block(ranges) => ranges
-                .iter()
-                .map(|range| vec![Value::Addresses(*range)])
-                .collect(),
-        };
-        let set = Set {
-            key: vec![kind],
-            interval: matches!(peer.members, PeerMembers::Block(_)),
-            comment: comment(&peer.peer),
-            elements,
-        };
-        sets.insert(name, set);
-    }
-    for (name, ports) in &ir.named_ports {
-        let name = port_set(family, name);
-        if !named.contains(name.as_str()) {
-            continue;
+        PeerMatch::NamedPorts(name) => {
+            let ports = ir.named_ports.get(name)?;
+            let elements = ports_of(&ports.members, family);
+            Some(Set {
+                key: vec![kind, KeyType::Protocol, KeyType::Port],
+                interval: false,
+                comment: comment(&ports.peer),
+                elements: elements
+                    .map(|(address, protocol, port)| named_port(*address, *protocol, *port))
+                    .collect(),
+            })
         }
-        let members = ports.members.iter();
-        let set = Set {
-            key: vec![kind, KeyType::Protocol, KeyType::Port],
-            interval: false,
-            comment: comment(&ports.peer),
-            elements: members
-                .filter(|(address, ..)| Family::of(*address) == family)
-                .map(|(address, protocol, port)| named_port(*address, *protocol, *port))
-                .collect(),
-        };
-        sets.insert(name, set);
     }
-    table.sets.extend(sets);
+}
+
+/// The first address of IPv6; those of IPv4 come before.
+const FIRST_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// The addresses of a family, without a look at the others.
+pub(super) fn addresses_of(
+    addresses: &BTreeSet<IpAddr>,
+    family: Family,
+) -> impl Iterator<Item = &IpAddr> {
+    match family {
+        Family::Ipv4 => addresses.range(..FIRST_IPV6),
+        Family::Ipv6 => addresses.range(FIRST_IPV6..),
+    }
+}
+
+/// As [`addresses_of`], with ports.
+pub(super) fn ports_of(
+    members: &BTreeSet<(IpAddr, Protocol, u16)>,
+    family: Family,
+) -> impl Iterator<Item = &(IpAddr, Protocol, u16)> {
+    let first = (FIRST_IPV6, Protocol::ALL[0], 0);
+    match family {
+        Family::Ipv4 => members.range(..first),
+        Family::Ipv6 => members.range(first..),
+    }
 }
 
 /// `10.0.0.1 . tcp . 80`
-pub(super) fn named_port(address: IpAddr, protocol: Protocol, port: u16) -> Vec<Value> {
+pub(crate) fn named_port(address: IpAddr, protocol: Protocol, port: u16) -> Vec<Value> {
     vec![
         Value::Address(address),
         Value::Protocol(protocol),
         Value::Ports(PortRange::single(port)),
     ]
-}
-
-/// The sets that rules look into.
-fn named_sets(table: &Table) -> BTreeSet<&str> {
-    let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-    let operands = rules.flat_map(|rule| &rule.matches).map(|m| &m.operand);
-    operands
-        .filter_map(|operand| match operand {
-            Operand::Set(name) => Some(name.as_str()),
-            Operand::Values(_) => None,
-        })
-        .collect()
 }

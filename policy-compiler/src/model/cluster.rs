@@ -1,30 +1,41 @@
 //! The state of a cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{Labels, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use super::{Labels, Namespace, NamespacedName, NetworkPolicy, Node, Objects, Pod, PolicyId};
 
 /// The objects of a cluster, and whose each address is.
+///
+/// Copies share what is the same in them, so that a copy is cheap. Objects come and go by the methods, which keep the
+/// owners of addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// Namespaces by name. A pod whose namespace is absent matches no namespace selector.
-    pub namespaces: BTreeMap<String, Namespace>,
+    pub namespaces: Objects<String, Namespace>,
     /// Nodes by name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: Objects<String, Node>,
     /// Pods.
-    pub pods: BTreeMap<NamespacedName, Pod>,
+    pub pods: Objects<NamespacedName, Pod>,
     /// NetworkPolicies.
-    pub policies: BTreeMap<PolicyId, NetworkPolicy>,
-    owners: BTreeMap<IpAddr, OwnerKey>,
-    /// Addresses that more than one object claims. There are few, and of others nobody has to look up the owner.
-    contested: BTreeSet<IpAddr>,
+    pub policies: Objects<PolicyId, NetworkPolicy>,
+    /// The best claim on each address.
+    owners: OrdMap<IpAddr, Claim>,
+    /// All claims on the addresses that more than one object claims, the best first. There are few.
+    contested: OrdMap<IpAddr, Vec<Claim>>,
 }
 
+/// An object that has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum OwnerKey {
-    Node(String),
-    Pod(NamespacedName),
+enum Claim {
+    Node(Arc<Node>),
+    /// A hostNetwork pod has its node's addresses, also those that the Node object does not list.
+    Host(Arc<Pod>),
+    Pod(Arc<Pod>),
 }
 
 /// Whose an address is on the wire.
@@ -46,35 +57,137 @@ impl Cluster {
         pods: impl IntoIterator<Item = Pod>,
         policies: impl IntoIterator<Item = NetworkPolicy>,
     ) -> Self {
-        let mut cluster = Self {
-            namespaces: namespaces
-                .into_iter()
-                .map(|namespace| (namespace.name.clone(), namespace))
-                .collect(),
-            nodes: nodes
-                .into_iter()
-                .map(|node| (node.name.clone(), node))
-                .collect(),
-            pods: pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect(),
-            policies: policies
-                .into_iter()
-                .map(|policy| (policy.id.clone(), policy))
-                .collect(),
-            owners: BTreeMap::new(),
-            contested: BTreeSet::new(),
-        };
-        (cluster.owners, cluster.contested) = owners(&cluster);
+        let mut cluster = Self::default();
+        namespaces
+            .into_iter()
+            .for_each(|namespace| cluster.add_namespace(namespace));
+        nodes.into_iter().for_each(|node| cluster.add_node(node));
+        pods.into_iter().for_each(|pod| cluster.add_pod(pod));
+        policies
+            .into_iter()
+            .for_each(|policy| cluster.add_policy(policy));
         cluster
+    }
+
+    /// Adds the namespace, in place of another of its name.
+    pub fn add_namespace(&mut self, namespace: impl Into<Arc<Namespace>>) {
+        let namespace = namespace.into();
+        self.namespaces.insert(namespace.name.clone(), namespace);
+    }
+
+    /// Adds the node, in place of another of its name.
+    pub fn add_node(&mut self, node: impl Into<Arc<Node>>) {
+        let node = node.into();
+        self.remove_node(&node.name);
+        self.nodes.insert(node.name.clone(), Arc::clone(&node));
+        for address in &node.addresses {
+            self.claim(*address, Claim::Node(Arc::clone(&node)));
+        }
+    }
+
+    /// Adds the pod, in place of another of its name.
+    pub fn add_pod(&mut self, pod: impl Into<Arc<Pod>>) {
+        let pod = pod.into();
+        self.remove_pod(&pod.id);
+        self.pods.insert(pod.id.clone(), Arc::clone(&pod));
+        if let Some(claim) = Claim::of(&pod) {
+            for address in &pod.addresses {
+                self.claim(*address, claim.clone());
+            }
+        }
+    }
+
+    /// Adds the policy, in place of another of its name.
+    pub fn add_policy(&mut self, policy: impl Into<Arc<NetworkPolicy>>) {
+        let policy = policy.into();
+        self.policies.insert(policy.id.clone(), policy);
+    }
+
+    /// Removes the namespace of this name, not what is in it.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// Removes the node of this name, not its pods.
+    pub fn remove_node(&mut self, name: &str) {
+        if let Some(node) = self.nodes.remove(name) {
+            for address in &node.addresses {
+                self.release(*address, &Claim::Node(Arc::clone(&node)));
+            }
+        }
+    }
+
+    /// Removes the pod of this name.
+    pub fn remove_pod(&mut self, id: &NamespacedName) {
+        if let Some(pod) = self.pods.remove(id)
+            && let Some(claim) = Claim::of(&pod)
+        {
+            for address in &pod.addresses {
+                self.release(*address, &claim);
+            }
+        }
+    }
+
+    /// Removes the policy of this name.
+    pub fn remove_policy(&mut self, id: &PolicyId) {
+        self.policies.remove(id);
+    }
+
+    fn claim(&mut self, address: IpAddr, claim: Claim) {
+        let Some(owner) = self.owners.get(&address) else {
+            self.owners.insert(address, claim);
+            return;
+        };
+        // An object that lists the address twice claims it once.
+        if owner.rank() == claim.rank() {
+            return;
+        }
+        let mut claims = self.contested.remove(&address);
+        let claims = claims.get_or_insert_with(|| vec![owner.clone()]);
+        if let Err(index) = claims.binary_search_by(|other| other.rank().cmp(&claim.rank())) {
+            claims.insert(index, claim);
+        }
+        self.decide(address, std::mem::take(claims));
+    }
+
+    fn release(&mut self, address: IpAddr, claim: &Claim) {
+        match self.contested.remove(&address) {
+            Some(mut claims) => {
+                claims.retain(|other| other.rank() != claim.rank());
+                self.decide(address, claims);
+            }
+            None => drop(self.owners.remove(&address)),
+        }
+    }
+
+    fn decide(&mut self, address: IpAddr, claims: Vec<Claim>) {
+        if let Some(best) = claims.first() {
+            self.owners.insert(address, best.clone());
+        }
+        if claims.len() > 1 {
+            self.contested.insert(address, claims);
+        }
     }
 
     /// Whose the address is. Of several live pods that claim one address, one owns it: a pod that is not being
     /// deleted before one that is, a running one before others, then by name. A node's address is the node's.
     pub fn owner(&self, address: IpAddr) -> Owner<'_> {
-        match self.owners.get(&address) {
-            Some(OwnerKey::Node(name)) => Owner::Node(name),
-            Some(OwnerKey::Pod(id)) => self.pods.get(id).map_or(Owner::External, Owner::Pod),
-            None => Owner::External,
-        }
+        self.owners
+            .get(&address)
+            .map_or(Owner::External, Claim::owner)
+    }
+
+    /// The addresses whose owner is not the same object in both clusters, with the owners in this one and in the
+    /// other. What they share takes no time.
+    pub(crate) fn owner_changes<'a>(
+        &'a self,
+        other: &'a Cluster,
+    ) -> impl Iterator<Item = (IpAddr, Owner<'a>, Owner<'a>)> {
+        self.owners.diff(&other.owners).map(|item| match item {
+            DiffItem::Add(address, new) => (*address, Owner::External, new.owner()),
+            DiffItem::Update { old, new } => (*old.0, old.1.owner(), new.1.owner()),
+            DiffItem::Remove(address, old) => (*address, old.owner(), Owner::External),
+        })
     }
 
     /// The addresses that a pod of the cluster owns, in order of family.
@@ -86,18 +199,27 @@ impl Cluster {
 
     /// As [`Cluster::addresses_of`], in the order of the pod's object.
     pub(crate) fn owned_by<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = IpAddr> + 'a {
-        let owns = |address: &IpAddr| match self.contested.contains(address) {
+        let owns = |address: &IpAddr| match self.contested.contains_key(address) {
             true => matches!(self.owner(*address), Owner::Pod(owner) if owner.id == pod.id),
             false => pod.is_on_pod_network(),
         };
         pod.addresses.iter().copied().filter(owns)
     }
 
+    /// The pods of a namespace, in order.
+    pub fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Pod> + use<'_> {
+        let namespace = namespace.to_owned();
+        let from = NamespacedName::new(namespace.clone(), "");
+        let pods = self.pods.range(from..).map(|(_, pod)| pod);
+        pods.take_while(move |pod| pod.id.namespace == namespace)
+    }
+
     /// The policies of a namespace, in order.
     pub fn policies_in(&self, namespace: &str) -> impl Iterator<Item = &NetworkPolicy> + use<'_> {
         let namespace = namespace.to_owned();
         let from = NamespacedName::new(namespace.clone(), "");
-        let policies = self.policies.range(from..).map(|(_, policy)| policy);
+        let policies = self.policies.range(from..);
+        let policies = policies.map(|(_, policy)| policy);
         policies.take_while(move |policy| policy.id.namespace == namespace)
     }
 
@@ -107,39 +229,37 @@ impl Cluster {
     }
 }
 
-/// Whose each address is, and which addresses more than one object claims.
-fn owners(cluster: &Cluster) -> (BTreeMap<IpAddr, OwnerKey>, BTreeSet<IpAddr>) {
-    let mut owners = BTreeMap::new();
-    let mut contested = BTreeSet::new();
-    let mut claim = |address: IpAddr, owner| {
-        if owners.insert(address, owner).is_some() {
-            contested.insert(address);
-        }
-    };
-    let mut pods: Vec<_> = cluster
-        .pods
-        .values()
-        .filter(|pod| pod.is_on_pod_network())
-        .collect();
-    // The best claim comes last and stays.
-    pods.sort_by_key(|pod| std::cmp::Reverse((pod.terminating, pod.phase, &pod.id)));
-    for pod in pods {
-        for address in &pod.addresses {
-            claim(*address, OwnerKey::Pod(pod.id.clone()));
+/// What orders claims, the best first. No two objects have the same.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank<'a> {
+    Node(Reverse<&'a str>),
+    Host(Reverse<&'a NamespacedName>),
+    Pod(bool, super::Phase, &'a NamespacedName),
+}
+
+impl Claim {
+    fn of(pod: &Arc<Pod>) -> Option<Self> {
+        if pod.is_on_pod_network() {
+            Some(Self::Pod(Arc::clone(pod)))
+        } else {
+            let on_host = pod.host_network && !pod.phase.is_terminal() && pod.node.is_some();
+            on_host.then(|| Self::Host(Arc::clone(pod)))
         }
     }
-    for pod in cluster.pods.values().filter(|pod| pod.host_network) {
-        // A hostNetwork pod has its node's addresses, also those that the Node object does not list.
-        if let Some(node) = pod.node.as_ref().filter(|_| !pod.phase.is_terminal()) {
-            for address in &pod.addresses {
-                claim(*address, OwnerKey::Node(node.clone()));
-            }
+
+    fn rank(&self) -> Rank<'_> {
+        match self {
+            Self::Node(node) => Rank::Node(Reverse(&node.name)),
+            Self::Host(pod) => Rank::Host(Reverse(&pod.id)),
+            Self::Pod(pod) => Rank::Pod(pod.terminating, pod.phase, &pod.id),
         }
     }
-    for node in cluster.nodes.values() {
-        for address in &node.addresses {
-            claim(*address, OwnerKey::Node(node.name.clone()));
+
+    fn owner(&self) -> Owner<'_> {
+        match self {
+            Self::Node(node) => Owner::Node(&node.name),
+            Self::Host(pod) => pod.node.as_deref().map_or(Owner::External, Owner::Node),
+            Self::Pod(pod) => Owner::Pod(pod),
         }
     }
-    (owners, contested)
 }

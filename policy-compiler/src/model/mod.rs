@@ -7,6 +7,7 @@ mod cluster;
 mod interface;
 mod name;
 mod object;
+mod objects;
 mod policy;
 mod port;
 mod selector;
@@ -17,6 +18,7 @@ pub use cluster::{Cluster, Owner};
 pub use interface::{InterfaceName, InterfaceNameError};
 pub use name::{NamespacedName, PolicyId};
 pub use object::{ContainerPort, NAMESPACE_NAME_LABEL, Namespace, Node, Phase, Pod};
+pub use objects::Objects;
 pub use policy::{
     Direction, IpBlock, NamespaceScope, NetworkPolicy, Peer, Peers, PolicyPort, Ports, Rule,
 };

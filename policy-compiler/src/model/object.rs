@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Cidr, Family, Labels, NamespacedName, PortName, Protocol};
 
@@ -55,8 +56,8 @@ impl Phase {
 pub struct Pod {
     /// Namespace and name.
     pub id: NamespacedName,
-    /// Its labels.
-    pub labels: Labels,
+    /// Its labels, which pods may share.
+    pub labels: Arc<Labels>,
     /// The node that it was bound to.
     pub node: Option<String>,
     /// Whether it shares its node's network: its traffic is the node's then.
@@ -67,12 +68,12 @@ pub struct Pod {
     pub terminating: bool,
     /// Its addresses, at most one per family.
     pub addresses: Vec<IpAddr>,
-    /// The ports of its containers and restartable init containers, in that order.
-    pub ports: Vec<ContainerPort>,
+    /// The ports of its containers and restartable init containers, in that order. Pods may share them.
+    pub ports: Arc<[ContainerPort]>,
 }
 
 /// A port that a container declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerPort {
     /// Its name, if it has one.
     pub name: Option<PortName>,

@@ -109,13 +109,15 @@ pub fn pod(pod: &api::Pod) -> Result<Pod, Vec<FieldError>> {
     }
     let pod = Pod {
         id: NamespacedName::new(namespace, name),
-        labels,
+        labels: labels.into(),
         node,
         host_network: spec.and_then(|spec| spec.host_network) == Some(true),
         phase,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         addresses: status.map_or_else(Vec::new, |status| pod_addresses(&mut errors, status)),
-        ports: spec.map_or_else(Vec::new, |spec| ports(&mut errors, spec)),
+        ports: spec
+            .map_or_else(Vec::new, |spec| ports(&mut errors, spec))
+            .into(),
     };
     errors.finish(Some(pod))
 }

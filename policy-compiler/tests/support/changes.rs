@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy_compiler::model::{Cluster, NamespacedName};
+use policy_compiler::model::{Cluster, NamespacedName, NetworkPolicy, Pod};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -75,15 +75,22 @@ pub(crate) fn edits() -> impl Strategy<Value = [Cluster; 2]> {
         let mut picks = picks.into_iter().cycle();
         let mut pick = || picks.next().unwrap();
         let mut next = one.clone();
-        for (pod, other) in next.pods.values_mut().zip(other.pods.into_values()) {
+        for (pod, other) in one.pods.values().zip(other.pods.into_values()) {
             if pick() {
-                pod.labels = other.labels;
+                let labels = other.labels;
+                next.add_pod(Pod {
+                    labels,
+                    ..pod.clone()
+                });
             }
         }
-        for (policy, other) in next.policies.values_mut().zip(other.policies.into_values()) {
+        for (policy, other) in one.policies.values().zip(other.policies.into_values()) {
             if pick() {
-                policy.ingress = policy.ingress.as_ref().and(other.ingress);
-                policy.egress = policy.egress.as_ref().and(other.egress);
+                next.add_policy(NetworkPolicy {
+                    ingress: policy.ingress.as_ref().and(other.ingress),
+                    egress: policy.egress.as_ref().and(other.egress),
+                    ..policy.clone()
+                });
             }
         }
         [one, next]

@@ -162,7 +162,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                 let first = if listed { FIRST_NODE } else { UNLISTED };
                 Pod {
                     id: NamespacedName::new(NAMESPACES[namespace], ""),
-                    labels,
+                    labels: labels.into(),
                     node: Some(NODES[node].to_owned()),
                     host_network,
                     phase,
@@ -171,7 +171,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                         true => vec![v4(first + node as u8)],
                         false => four.map(v4).into_iter().chain(six.map(v6)).collect(),
                     },
-                    ports,
+                    ports: ports.into(),
                 }
             },
         )
@@ -194,7 +194,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 labels.insert("kubernetes.io/metadata.name".into(), (*name).into());
                 Some(Namespace {
                     name: (*name).into(),
-                    labels,
+                    labels: labels.into(),
                 })
             });
             let nodes = NODES.iter().zip(families).zip(FIRST_NODE..);
@@ -317,7 +317,7 @@ pub(crate) fn transports(cluster: &Cluster) -> BTreeSet<Transport> {
             }
         }
     }
-    let ports = cluster.pods.values().flat_map(|pod| &pod.ports);
+    let ports = cluster.pods.values().flat_map(|pod| pod.ports.iter());
     numbers.extend(ports.map(|port| port.port));
     numbers.remove(&0);
     let mut transports = BTreeSet::from([Transport::Icmp]);

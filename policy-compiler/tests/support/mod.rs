@@ -122,7 +122,7 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
             (host_network, terminating, phase),
         )| Pod {
             id: NamespacedName::new(NAMESPACES[namespace], format!("pod{index}")),
-            labels,
+            labels: labels.into(),
             node: node.map(|node| NODES[node].to_owned()),
             host_network,
             phase,
@@ -133,7 +133,7 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
                 (_, None) => vec![],
                 (false, Some(_)) => four.map(v4).into_iter().chain(six.map(v6)).collect(),
             },
-            ports,
+            ports: ports.into(),
         },
     )
 }

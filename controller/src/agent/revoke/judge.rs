@@ -126,13 +126,13 @@ mod tests {
         let id = NamespacedName::new("t", "pod");
         let pod = Pod {
             id: id.clone(),
-            labels: Labels::new(),
+            labels: Labels::new().into(),
             node: Some("n".to_owned()),
             host_network: false,
             phase: Phase::Running,
             terminating: false,
             addresses: vec!["10.1.0.11".parse().expect("an address")],
-            ports: Vec::new(),
+            ports: Vec::new().into(),
         };
         let udp = PolicyPort {
             protocol: Protocol::Udp,

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use super::rectangles::{self, Area};
 use super::{Context, Part};
 use crate::ir::{PeerMatch, PeerMembers};
-use crate::lower::of_family;
-use crate::lower::sets::named_port;
-use crate::model::{AddressRanges, Cidr, Family, PortRange, PortRanges, Protocol};
+use crate::lower::sets::{addresses_of, named_port, ports_of};
+use crate::model::{AddressRanges, Cidr, PortRange, PortRanges, Protocol};
 use crate::ruleset::Value;
 
 /// Where a rule goes. In the order in which their rules stand in a chain.
@@ -39,8 +38,11 @@ pub(super) struct Group<'a> {
     ranges: AddressRanges,
 }
 
-/// Groups the parts, in a stable order.
-pub(super) fn groups<'a>(context: &Context<'a>, parts: &[Part<'a>]) -> Vec<Group<'a>> {
+/// Groups the parts, in a stable order. The parts alone where the group needs more elements than rules may.
+pub(super) fn groups<'a>(
+    context: &Context<'a>,
+    parts: &[Part<'a>],
+) -> Vec<Result<Group<'a>, Vec<Part<'a>>>> {
     let mut groups: BTreeMap<_, Vec<Part<'a>>> = BTreeMap::new();
     for part in parts {
         let key = (kind(context, part), part.ports);
@@ -48,8 +50,43 @@ pub(super) fn groups<'a>(context: &Context<'a>, parts: &[Part<'a>]) -> Vec<Group
     }
     groups
         .into_iter()
-        .map(|((kind, ports), parts)| Group::new(context, kind, ports, parts))
+        .map(|((kind, ports), parts)| {
+            let per_rule = context.merging.elements_per_rule;
+            let most = per_rule.saturating_mul(parts.len());
+            if parts
+                .iter()
+                .any(|part| needs_more(context, kind, part, most))
+            {
+                return Err(parts);
+            }
+            let group = Group::new(context, kind, ports, parts);
+            match group.size() <= most {
+                true => Ok(group),
+                false => Err(group.parts),
+            }
+        })
         .collect()
+}
+
+/// Whether the part alone needs more elements, so that nobody has to gather them.
+fn needs_more(context: &Context<'_>, kind: Kind, part: &Part<'_>, most: usize) -> bool {
+    let ports = part.ports.map_or(1, |(_, ranges)| ranges.iter().count());
+    let enough = most / ports.max(1) + 1;
+    match (part.peer, kind) {
+        (PeerMatch::Set(name), Kind::Flat | Kind::Pods) => {
+            let Some(PeerMembers::Pods(addresses)) = context.members(name) else {
+                return false;
+            };
+            let addresses = addresses_of(addresses, context.family);
+            addresses.take(enough).count() == enough
+        }
+        (PeerMatch::NamedPorts(name), _) if part.ports.is_none() => {
+            let set = context.ir.named_ports.get(name);
+            let members = set.map(|set| ports_of(&set.members, context.family));
+            members.into_iter().flatten().take(enough).count() == enough
+        }
+        _ => false,
+    }
 }
 
 fn kind(context: &Context<'_>, part: &Part<'_>) -> Kind {
@@ -83,18 +120,17 @@ impl<'a> Group<'a> {
                 PeerMatch::Any => {}
                 PeerMatch::Set(name) => match context.members(name) {
                     Some(PeerMembers::Pods(addresses)) => {
-                        pods.extend(of_family(addresses.iter().copied(), context.family));
+                        pods.extend(addresses_of(addresses, context.family));
                     }
                     Some(PeerMembers::Block(ranges)) => blocks.extend(ranges.iter().copied()),
                     None => {}
                 },
                 PeerMatch::NamedPorts(name) => {
                     let members = context.ir.named_ports.get(name).map(|set| &set.members);
+                    let members = members.map(|members| ports_of(members, context.family));
                     let members = members.into_iter().flatten().copied();
-                    named_ports.extend(members.filter(|(address, protocol, port)| {
-                        Family::of(*address) == context.family
-                            && ports
-                                .is_none_or(|(p, ranges)| p == *protocol && ranges.contains(*port))
+                    named_ports.extend(members.filter(|(_, protocol, port)| {
+                        ports.is_none_or(|(p, ranges)| p == *protocol && ranges.contains(*port))
                     }));
                 }
             }

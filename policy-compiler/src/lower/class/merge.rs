@@ -28,6 +28,7 @@
 //! | all four kinds of sets | 0.90 → 0.92 | 0.67 → 0.93 | 0.49 → 0.93 | 0.09 → 0.89 | 0.004 → 0.82 |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::group::{Group, Kind, elements, groups};
 use super::{Context, Part, list, port_match};
@@ -35,7 +36,7 @@ use crate::lower::digit;
 use crate::lower::sets::address_type;
 use crate::model::{PolicyId, PortRange, PortRanges, Protocol};
 use crate::name::comment;
-use crate::ruleset::{KeyType, Match, Rule, Set, Table, Value, Verdict};
+use crate::ruleset::{KeyType, Match, Rule, Set, Value, Verdict};
 
 /// When the rules of a class merge, and how far. The bounds keep what is loaded in proportion to what was
 /// written; rules beyond them stay as they are.
@@ -63,15 +64,17 @@ impl Default for Merging {
 }
 
 /// The rules for parts that all accept. Adds the sets that they look into.
-pub(super) fn merge(context: &Context<'_>, parts: &[Part<'_>], table: &mut Table) -> Vec<Rule> {
+pub(super) fn merge(
+    context: &Context<'_>,
+    parts: &[Part<'_>],
+    sets: &mut BTreeMap<String, Arc<Set>>,
+) -> Vec<Rule> {
     let mut kinds: BTreeMap<Kind, Vec<Group<'_>>> = BTreeMap::new();
     let mut plain = Vec::new();
     for group in groups(context, parts) {
-        let per_rule = context.merging.elements_per_rule;
-        if group.size() <= per_rule.saturating_mul(group.parts.len()) {
-            kinds.entry(group.kind).or_default().push(group);
-        } else {
-            plain.extend(group.parts);
+        match group {
+            Ok(group) => kinds.entry(group.kind).or_default().push(group),
+            Err(parts) => plain.extend(parts),
         }
     }
     let mut rules = Vec::new();
@@ -87,7 +90,7 @@ pub(super) fn merge(context: &Context<'_>, parts: &[Part<'_>], table: &mut Table
             Kind::EveryPeer => rules.extend(every_peer(&parts)),
             _ if parts.len() == 1 => plain.extend(parts),
             _ => match elements(kind, &groups, context.merging.ranges) {
-                Some(elements) => rules.push(look_up(context, kind, &parts, elements, table)),
+                Some(elements) => rules.push(look_up(context, kind, &parts, elements, sets)),
                 None => plain.extend(parts),
             },
         }
@@ -125,7 +128,7 @@ fn look_up(
     kind: Kind,
     parts: &[Part<'_>],
     elements: BTreeSet<Vec<Value>>,
-    table: &mut Table,
+    sets: &mut BTreeMap<String, Arc<Set>>,
 ) -> Rule {
     let (prefix, with_port, interval) = match kind {
         Kind::Everything | Kind::EveryPeer | Kind::Flat => ("flat", true, false),
@@ -148,7 +151,7 @@ fn look_up(
         )),
         elements: elements.into_iter().collect(),
     };
-    table.add_set(name.clone(), set);
+    sets.insert(name.clone(), Arc::new(set));
     let matches = if with_port {
         context.peer_and_port_in(name)
     } else {

@@ -1,0 +1,277 @@
+//! The ruleset in parts that are lowered again only when what they are made of changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::peers::{MemberChange, MemberChanges, Peers};
+use crate::ir::NodeIr;
+use crate::lower::{
+    LoweredClass, Options, classes_in_use, local_tables, lower_class, lower_peer, named_port,
+    set_name,
+};
+use crate::model::Family;
+use crate::ruleset::{Chain, Ruleset, Set, Table, TableFamily, Value};
+
+/// The parts.
+#[derive(Clone, Debug)]
+pub(super) struct Lowered {
+    /// What depends on the node's own pods only.
+    local: Vec<Table>,
+    classes: BTreeMap<(Family, String), LoweredClass>,
+    /// The chains of classes by name.
+    chains: BTreeMap<String, Arc<Chain>>,
+    /// How many classes look into each shared set.
+    named: BTreeMap<String, usize>,
+    /// All sets and maps of the inet table.
+    inet: Table,
+}
+
+/// What changed in the rules of the node.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    /// Whether pods of the node came, went, or changed their class or addresses.
+    pub(super) pods: bool,
+    /// Classes that are new or have other rules, or are gone.
+    pub(super) classes: BTreeSet<String>,
+    /// What sets gained and lost.
+    pub(super) members: MemberChanges,
+}
+
+impl Lowered {
+    /// Of a node without pods.
+    pub(super) fn new(ir: &NodeIr, options: &Options) -> Self {
+        let mut lowered = Self {
+            local: Vec::new(),
+            classes: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            named: BTreeMap::new(),
+            inet: Table::new(TableFamily::Inet),
+        };
+        lowered.lower_local(ir, options);
+        lowered
+    }
+
+    /// Lowers what changed.
+    pub(super) fn follow(&mut self, ir: &NodeIr, peers: &Peers, dirty: &Dirty, options: &Options) {
+        if dirty.pods {
+            self.lower_local(ir, options);
+        }
+        // Those that are there before anything is lowered: what is new is made of the members as they are now.
+        self.change_members(&dirty.members);
+        let mut again = self.merged(peers, &dirty.members);
+        if dirty.pods || !dirty.classes.is_empty() {
+            let wanted = classes_in_use(ir);
+            let is_gone =
+                |(family, name): &&(Family, String)| !wanted.contains(&(*family, name.as_str()));
+            let gone: Vec<_> = self.classes.keys().filter(is_gone).cloned().collect();
+            for key in gone {
+                again.remove(&key);
+                self.put(key, None, ir);
+            }
+            for (family, name) in wanted {
+                let key = (family, name.to_owned());
+                if dirty.classes.contains(name) || !self.classes.contains_key(&key) {
+                    again.insert(key);
+                }
+            }
+        }
+        for key in again {
+            let lowered = lower_class(ir, key.0, &key.1, options.merging);
+            self.put(key, lowered, ir);
+        }
+        self.named.retain(|name, users| {
+            if *users == 0 {
+                self.inet.sets.remove(name);
+            }
+            *users > 0
+        });
+    }
+
+    /// All parts together.
+    pub(super) fn ruleset(&self) -> Ruleset {
+        let mut inet = self.inet.clone();
+        let local = self.local.first().map_or(&[][..], |table| &table.chains);
+        inet.chains = local.iter().chain(self.chains.values()).cloned().collect();
+        let others = self.local.iter().skip(1).cloned();
+        Ruleset {
+            tables: [inet].into_iter().chain(others).collect(),
+        }
+    }
+
+    fn lower_local(&mut self, ir: &NodeIr, options: &Options) {
+        let mut local = local_tables(ir, options);
+        for table in &mut local {
+            let old = self.local.iter().find(|old| old.family == table.family);
+            if let Some(old) = old {
+                table.sets = shared(&old.sets, &table.sets);
+                table.maps = shared(&old.maps, &table.maps);
+                for chain in &mut table.chains {
+                    let old = old.chains.iter().find(|old| old.name == chain.name);
+                    share(old, chain);
+                }
+            }
+        }
+        let old = self.local.first().map(|table| &table.sets);
+        for name in old.into_iter().flat_map(OrdMap::keys) {
+            self.inet.sets.remove(name);
+        }
+        if let Some(inet) = local.first() {
+            for (name, set) in &inet.sets {
+                self.inet.sets.insert(name.clone(), Arc::clone(set));
+            }
+            self.inet.maps = inet.maps.clone();
+        }
+        self.local = local;
+    }
+
+    /// A class in place of what was there.
+    fn put(&mut self, key: (Family, String), new: Option<LoweredClass>, ir: &NodeIr) {
+        let family = key.0;
+        let old = self.classes.remove(&key).unwrap_or_default();
+        let mut new_sets = BTreeSet::new();
+        if let Some(mut new) = new {
+            for chain in &mut new.chains {
+                share(old.chains.iter().find(|old| old.name == chain.name), chain);
+            }
+            for (name, set) in &mut new.sets {
+                if let Some(old) = old.sets.get(name) {
+                    *set = with_elements_of(old, set);
+                }
+                self.inet.sets.insert(name.clone(), Arc::clone(set));
+                new_sets.insert(name.clone());
+            }
+            for chain in old.chains.iter().map(|chain| &chain.name) {
+                if !new.chains.iter().any(|new| new.name == *chain) {
+                    self.chains.remove(chain);
+                }
+            }
+            for chain in &new.chains {
+                self.chains.insert(chain.name.clone(), Arc::clone(chain));
+            }
+            for (name, peer) in &new.peers {
+                *self.named.entry(name.clone()).or_default() += 1;
+                if !self.inet.sets.contains_key(name)
+                    && let Some(set) = lower_peer(ir, family, peer)
+                {
+                    self.inet.add_set(name, set);
+                }
+            }
+            self.classes.insert(key, new);
+        } else {
+            for chain in &old.chains {
+                self.chains.remove(&chain.name);
+            }
+        }
+        for name in old.sets.keys().filter(|name| !new_sets.contains(*name)) {
+            self.inet.sets.remove(name);
+        }
+        for name in old.peers.keys() {
+            if let Some(users) = self.named.get_mut(name) {
+                *users = users.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Merged classes that look for whom a set gained or lost.
+    fn merged(&self, peers: &Peers, changes: &MemberChanges) -> BTreeSet<(Family, String)> {
+        let mut merged = BTreeSet::new();
+        for (peer, changes) in changes {
+            let families: BTreeSet<_> = changes.iter().map(|c| Family::of(c.address)).collect();
+            for class in peers.users(peer) {
+                let keys = families.iter().map(|family| (*family, class.to_owned()));
+                merged.extend(keys.filter(|key| {
+                    let lowered = self.classes.get(key);
+                    lowered.is_some_and(|lowered| lowered.is_merged)
+                }));
+            }
+        }
+        merged
+    }
+
+    fn change_members(&mut self, changes: &MemberChanges) {
+        for (peer, changes) in changes {
+            for family in Family::ALL {
+                let Some(name) = set_name(family, peer) else {
+                    continue;
+                };
+                let of_family = |change: &&MemberChange| Family::of(change.address) == family;
+                let mut changes = changes.iter().filter(of_family).peekable();
+                if changes.peek().is_none() {
+                    continue;
+                }
+                if let Some(set) = self.inet.sets.get_mut(&name) {
+                    let set = Arc::make_mut(set);
+                    for change in changes {
+                        let key = key(change);
+                        match change.comes {
+                            true => set.elements.insert(key),
+                            false => set.elements.remove(&key),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn key(change: &MemberChange) -> Vec<Value> {
+    match change.port {
+        Some((protocol, port)) => named_port(change.address, protocol, port),
+        None => vec![Value::Address(change.address)],
+    }
+}
+
+/// The new value, but the old one where they are equal.
+fn share<T: Eq>(old: Option<&Arc<T>>, new: &mut Arc<T>) {
+    if let Some(old) = old
+        && old == new
+    {
+        new.clone_from(old);
+    }
+}
+
+/// The new map, with as much of the old one as is the same.
+fn shared<T: Eq>(
+    old: &OrdMap<String, Arc<T>>,
+    new: &OrdMap<String, Arc<T>>,
+) -> OrdMap<String, Arc<T>> {
+    use imbl::ordmap::DiffItem;
+    let mut all = old.clone();
+    for item in old.diff(new) {
+        match item {
+            DiffItem::Add(name, value)
+            | DiffItem::Update {
+                new: (name, value), ..
+            } => {
+                all.insert(name.clone(), Arc::clone(value));
+            }
+            DiffItem::Remove(name, _) => drop(all.remove(name)),
+        }
+    }
+    all
+}
+
+/// The new set, with as much of the old one as is the same.
+fn with_elements_of(old: &Arc<Set>, new: &Arc<Set>) -> Arc<Set> {
+    use imbl::ordset::DiffItem;
+    let mut elements: OrdSet<_> = old.elements.clone();
+    let mut differs = false;
+    for item in old.elements.diff(&new.elements) {
+        differs = true;
+        match item {
+            DiffItem::Add(key) => drop(elements.insert(key.clone())),
+            DiffItem::Remove(key) => drop(elements.remove(key)),
+        }
+    }
+    let same_type =
+        (&old.key, old.interval, &old.comment) == (&new.key, new.interval, &new.comment);
+    if same_type && !differs {
+        return Arc::clone(old);
+    }
+    Arc::new(Set {
+        elements,
+        ..Set::clone(new)
+    })
+}
