@@ -9,6 +9,7 @@
 pub mod dump;
 pub mod enforcer;
 pub mod engine;
+pub mod folder;
 pub mod revoke;
 pub mod snapshot;
 pub mod source;

@@ -54,7 +54,7 @@ fn pod(name: &str, node: Option<&str>) -> Pod {
         phase: Phase::Running,
         terminating: false,
         addresses: vec![],
-        ports: vec![],
+        ports: [].into(),
     }
 }
 
@@ -181,11 +181,11 @@ fn a_dump_is_a_list_of_what_is_known() {
     let mut terminating = pod("a", Some("n1"));
     terminating.terminating = true;
     terminating.addresses = vec!["10.0.0.1".parse().unwrap()];
-    terminating.ports = vec![ContainerPort {
+    terminating.ports = [ContainerPort {
         name: Some("http".to_owned()),
         protocol: Protocol::Tcp,
         port: 80,
-    }];
+    }].into();
     let policy = NetworkPolicy {
         id: NamespacedName::new("x", "p"),
         selector: LabelSelector::default(),

@@ -65,7 +65,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of a whole file.
-    pub(super) fn of_file(file: &Arc<str>, cause: Cause) -> Self {
+    pub(crate) fn of_file(file: &Arc<str>, cause: Cause) -> Self {
         Self {
             file: file.clone(),
             line: None,
@@ -102,7 +102,6 @@ impl Problem {
     }
 
     /// An object is given in two files.
-    #[allow(dead_code, reason = "the folder source comes next")]
     pub(crate) fn given_twice(place: &Place, object: &ObjectRef, first: &Place) -> Self {
         Self::of_object(place, object, None, Cause::GivenTwice(first.clone()))
     }

@@ -19,7 +19,6 @@ mod beside;
 mod complete;
 mod decode;
 mod error;
-#[allow(dead_code, reason = "the folder source comes next")]
 mod follow;
 mod kinds;
 mod network;
@@ -41,6 +40,7 @@ use policy_compiler::api::Object;
 use policy_compiler::model::NamespacedName;
 
 pub use error::{Cause, Errors, Problem};
+pub(crate) use follow::{Given, Listed, given, lies_in_folder, list_folder};
 pub use note::{Note, few, summary};
 pub(crate) use origin::{Items, OneLine};
 pub use origin::{ObjectRef, Origin, Place};
