@@ -141,22 +141,11 @@ impl Builder {
         elements_before: Option<usize>,
         fill: impl FnOnce(&mut Writer),
     ) {
-        self.message_to(kind, flags, family_number(family), elements_before, fill);
-    }
-
-    fn message_to(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        family: u8,
-        elements_before: Option<usize>,
-        fill: impl FnOnce(&mut Writer),
-    ) {
         let header = Header {
             kind: message::NFTABLES << 8 | kind,
             flags,
             sequence: self.start(elements_before),
-            family,
+            family: family_number(family),
             resource: 0,
         };
         message::write(&mut self.out, header, fill);
@@ -180,9 +169,6 @@ impl Builder {
             }
             Operation::DeleteTable(family) => {
                 self.message(msg::DELTABLE, 0, *family, None, named_table);
-            }
-            Operation::DeleteTableOf(family) => {
-                self.message_to(msg::DELTABLE, 0, *family, None, named_table);
             }
             Operation::AddChain { family, name, base } => self.chain(*family, name, *base)?,
             Operation::DeleteChain { family, name } => {

@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod constants;
 mod decode;
+mod delete;
 mod element;
 pub(crate) mod expression;
 mod families;
@@ -28,8 +29,10 @@ mod watch;
 
 use std::fmt;
 
+pub use delete::TableName;
 pub use found::{Found, Unknown};
 pub use plan::Halted;
+pub use replace::STAND_IN;
 pub use socket::Nftables;
 pub use watch::{Event, Watch};
 

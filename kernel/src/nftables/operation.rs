@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use policy_compiler::ruleset::{Base, KeyType, MapElement, Rule, Ruleset, TableFamily, Value};
 
-use super::families::family_of;
 use super::object::Object;
 
 /// One change of one of our tables.
@@ -20,8 +19,6 @@ pub enum Operation<'a> {
     EnsureTable(TableFamily),
     /// A table with all that is in it.
     DeleteTable(TableFamily),
-    /// A table with all that is in it, of a family by its number (`NFPROTO_*`), also one that we have no tables in.
-    DeleteTableOf(u8),
     /// A chain without rules.
     AddChain {
         /// Its table.
@@ -201,10 +198,6 @@ impl<'a> Operation<'a> {
             Self::AddTable(family) | Self::EnsureTable(family) | Self::DeleteTable(family) => {
                 Object::Table(*family)
             }
-            Self::DeleteTableOf(number) => match family_of(*number) {
-                Some(family) => Object::Table(family),
-                None => Object::Other(format!("a table of family {number}")),
-            },
             Self::AddChain { family, name, .. }
             | Self::DeleteChain { family, name }
             | Self::FlushChain { family, name } => chain(family, name),

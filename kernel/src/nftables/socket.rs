@@ -20,7 +20,7 @@ const ANSWERS: usize = 1 << 22;
 /// nftables of the network namespace in which this was opened, over one socket for as long as this lives.
 #[derive(Debug)]
 pub struct Nftables {
-    socket: Socket,
+    pub(super) socket: Socket,
     /// Of the tables that it makes, and expects.
     pub(super) flags: u32,
 }
