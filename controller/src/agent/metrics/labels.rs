@@ -1,0 +1,125 @@
+//! Labels, each with a closed list of values.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// What a sync compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncType {
+    /// All of what is in the kernel.
+    Full,
+    /// What changed since the last.
+    Partial,
+}
+
+impl SyncType {
+    /// Every type.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Partial];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// Why the kernel did not become equal to the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// The kernel refused an object.
+    Refused,
+    /// Others changed nftables in the meantime.
+    Stale,
+    /// An object, or a batch, is larger than the kernel can be told.
+    TooLarge,
+    /// There is no netlink socket, or it broke; or its answer was lost.
+    Netlink,
+    /// The kernel's answer is not what its header files say.
+    Malformed,
+}
+
+impl FailureReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Refused,
+        Self::Stale,
+        Self::TooLarge,
+        Self::Netlink,
+        Self::Malformed,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Stale => "stale",
+            Self::TooLarge => "too-large",
+            Self::Netlink => "netlink",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl From<&kernel::Error> for FailureReason {
+    fn from(error: &kernel::Error) -> Self {
+        use kernel::Error;
+        match error {
+            Error::Refused(_) => Self::Refused,
+            Error::Stale { .. } | Error::Changing(_) => Self::Stale,
+            Error::TooLarge { .. } | Error::Unfit { .. } => Self::TooLarge,
+            Error::Open(_) | Error::Send(_) | Error::Receive(_) | Error::Lost => Self::Netlink,
+            Error::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
+/// What is in our tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ObjectType {
+    Chain,
+    Rule,
+    Set,
+    Map,
+    Element,
+}
+
+impl ObjectType {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Chain, Self::Rule, Self::Set, Self::Map, Self::Element];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Rule => "rule",
+            Self::Set => "set",
+            Self::Map => "map",
+            Self::Element => "element",
+        }
+    }
+}
+
+macro_rules! label_value {
+    ($($type:ty),*) => {$(
+        impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                self.name().encode(encoder)
+            }
+        }
+    )*};
+}
+
+label_value!(SyncType, FailureReason, ObjectType);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SyncLabels {
+    pub(super) r#type: SyncType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabels {
+    pub(super) reason: FailureReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ObjectLabels {
+    pub(super) r#type: ObjectType,
+}

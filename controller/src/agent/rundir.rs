@@ -1,0 +1,234 @@
+//! The agent's directory, and that only one agent has it.
+//!
+//! The lock is an flock(2) on the directory itself: it needs no file, so a full disk does not hinder it, and the kernel
+//! lets go of it with the process, however that ends.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where it is if nobody says otherwise.
+pub const DEFAULT: &str = "/run/picket";
+
+/// The socket in it.
+const SOCKET: &str = "agent.sock";
+
+/// How often a directory that goes away is made again.
+const ATTEMPTS: usize = 10;
+
+/// The directory, held by this process for as long as this lives.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Holds the lock.
+    _directory: File,
+}
+
+/// Why the directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// Another process holds it.
+    #[error("{}: {} has it: stop it first, or name another directory with --run-dir", path.display(), holder(*.pid))]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Which process, if it can be known: it cannot from another PID namespace.
+        pid: Option<u32>,
+    },
+    /// It belongs to another user, who could put anything there.
+    #[error(
+        "{}: it belongs to user {owner}, and this is user {uid}: remove it, or name another with --run-dir",
+        path.display()
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// The user that it belongs to.
+        owner: u32,
+        /// The user of this process.
+        uid: u32,
+    },
+    /// It cannot be made or opened.
+    #[error("{}: {error}: make it, or name another with --run-dir", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}
+
+/// The socket of the agent that has this directory.
+pub fn socket_path(directory: &Path) -> PathBuf {
+    directory.join(SOCKET)
+}
+
+impl RunDir {
+    /// Makes the directory if it is not there, for its owner only, and takes it. Nothing waits for another's.
+    ///
+    /// # Errors
+    /// Each names the directory and what to do.
+    pub fn take(path: &Path) -> Result<Self, RunDirError> {
+        let unusable = |error| RunDirError::Unusable {
+            path: path.to_owned(),
+            error,
+        };
+        for _ in 0..ATTEMPTS {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(path).map_err(unusable)?;
+            let directory = match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(unusable)?,
+            };
+            let metadata = directory.metadata().map_err(unusable)?;
+            if !metadata.is_dir() {
+                return Err(unusable(io::ErrorKind::NotADirectory.into()));
+            }
+            let (owner, uid) = (metadata.uid(), own_uid().map_err(unusable)?);
+            if owner != uid {
+                let path = path.to_owned();
+                return Err(RunDirError::NotOurs { path, owner, uid });
+            }
+            match directory.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let path = path.to_owned();
+                    let pid = holder_of(&metadata);
+                    return Err(RunDirError::Held { path, pid });
+                }
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            }
+            // `picket cleanup` removes the directory that it has taken: what was locked then is nobody's path.
+            let still = fs::metadata(path).is_ok_and(|now| now.ino() == metadata.ino());
+            if !still {
+                continue;
+            }
+            if metadata.mode() & 0o777 != 0o700 {
+                let private = Permissions::from_mode(0o700);
+                fs::set_permissions(path, private).map_err(unusable)?;
+            }
+            return Ok(Self {
+                path: path.to_owned(),
+                _directory: directory,
+            });
+        }
+        Err(unusable(io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket in it.
+    pub fn socket(&self) -> PathBuf {
+        socket_path(&self.path)
+    }
+
+    /// Removes a socket that is left, and the directory if nothing else is in it, and lets go.
+    ///
+    /// # Errors
+    /// Something is left in it.
+    pub fn remove(self) -> io::Result<()> {
+        match fs::remove_file(self.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::remove_dir(&self.path)
+    }
+}
+
+/// The user of this process.
+pub(super) fn own_uid() -> io::Result<u32> {
+    Ok(fs::metadata("/proc/self")?.uid())
+}
+
+/// Who has a lock on it, by proc_locks(5): `1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF`.
+fn holder_of(directory: &fs::Metadata) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let inode = directory.ino().to_string();
+    let mut locks = locks.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else {
+            return None;
+        };
+        // The device is left out: some file systems show another one there than in stat(2).
+        let same = place.rsplit(':').next() == Some(inode.as_str());
+        same.then(|| pid.parse().ok()).flatten()
+    });
+    // 0 and -1 stand for processes that cannot be seen from here.
+    locks.next().filter(|pid| *pid != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/rundir");
+        let folder = folder.join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_and_told_the_pid_of_the_first() {
+        let path = folder("second");
+        let first = RunDir::take(&path).expect("nobody has it");
+        let mode = fs::metadata(&path).expect("it is there").mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let error = RunDir::take(&path).expect_err("somebody has it");
+        let expected = format!(
+            "{}: process {} has it: stop it first, or name another directory with --run-dir",
+            path.display(),
+            std::process::id()
+        );
+        assert_eq!(error.to_string(), expected);
+        drop(first);
+        let next = RunDir::take(&path).expect("nobody has it any more");
+        next.remove().expect("nothing is in it");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_closed_to_them() {
+        let path = folder("open");
+        fs::create_dir_all(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("set");
+        let taken = RunDir::take(&path).expect("it is ours");
+        let mode = fs::metadata(&path).expect("it is there").mode();
+        assert_eq!(mode & 0o777, 0o700);
+        fs::write(path.join("theirs"), "").expect("written");
+        taken.remove().expect_err("something is in it");
+        assert!(path.join("theirs").exists());
+        fs::remove_dir_all(&path).expect("removed");
+    }
+
+    #[test]
+    fn a_directory_of_another_user_and_a_file_are_refused() {
+        let path = folder("theirs");
+        fs::create_dir_all(&path).expect("made");
+        std::os::unix::fs::chown(&path, Some(12_345), None).expect("these tests need root");
+        let error = RunDir::take(&path).expect_err("it is not ours");
+        assert!(
+            matches!(error, RunDirError::NotOurs { owner: 12_345, .. }),
+            "{error}"
+        );
+        fs::remove_dir_all(&path).expect("removed");
+        fs::write(&path, "").expect("written");
+        let error = RunDir::take(&path).expect_err("it is a file");
+        assert!(matches!(error, RunDirError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains("--run-dir"), "{error}");
+        fs::remove_file(&path).expect("removed");
+    }
+}

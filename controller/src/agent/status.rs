@@ -1,0 +1,189 @@
+//! What `picket status` says.
+
+mod text;
+
+use jiff::Timestamp;
+use policy_compiler::model::{NamespacedName, Pod};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::Snapshot;
+
+/// How an agent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The node.
+    pub node: String,
+    /// The agent's version.
+    pub version: String,
+    /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `problems`, `refused`,
+    /// `over_budget`, `preflight`, nor a drift alarm.
+    pub well: bool,
+    /// Whether a complete state was applied since the agent started. What was in force before stays so until then.
+    pub ready: bool,
+    /// Why it is not ready; null if it is.
+    pub unready: Option<String>,
+    /// The generation of nftables that has what is in force.
+    pub generation: u32,
+    /// When the kernel was last equal to the objects (RFC 3339), if it was since the start.
+    #[schemars(extend("format" = "date-time"))]
+    pub last_success: Option<String>,
+    /// Why the last attempt to apply failed, if it did.
+    pub failure: Option<String>,
+    /// How much there is.
+    pub counts: Counts,
+    /// Files, or other parts of the source, that cannot be read.
+    pub problems: Vec<SourceProblem>,
+    /// Policies whose rules the kernel refused.
+    pub refused: Vec<Refused>,
+    /// Namespaces over their budget.
+    pub over_budget: Vec<OverBudget>,
+    /// Others' changes of our tables.
+    pub drift: Drift,
+    /// What was found wrong with the kernel and its surroundings, a sentence each.
+    pub preflight: Vec<String>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// Namespaces.
+    pub namespaces: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// Pods.
+    pub pods: usize,
+    /// Pods of this node that have a network of their own.
+    pub local_pods: usize,
+    /// NetworkPolicies.
+    pub policies: usize,
+}
+
+/// A part of the source that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceProblem {
+    /// Which, for example a file.
+    pub of: String,
+    /// What is wrong; several lines if there are several things.
+    pub message: String,
+    /// Whether no complete state can be had as long as it lasts. If not, the last good state of it is in force.
+    pub blocks: bool,
+}
+
+/// A policy whose rules the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refused {
+    /// `NAMESPACE/NAME`. It isolates the pods that it selects, and allows nothing.
+    pub policy: String,
+    /// What the kernel says.
+    pub error: String,
+}
+
+/// A namespace whose policies need more than its budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OverBudget {
+    /// Its name.
+    pub namespace: String,
+    /// What it needs, which policies need the most, and the remedy.
+    pub message: String,
+    /// Its pods of this node that send and receive nothing because of it, `NAMESPACE/NAME`.
+    pub closed: Vec<String>,
+}
+
+/// Others' changes of our tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drift {
+    /// How many were repaired since the agent started.
+    pub repairs: u64,
+    /// Whether somebody changes them over and over.
+    pub alarm: bool,
+}
+
+impl Status {
+    /// What there is to say of a snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let cluster = &snapshot.cluster;
+        let problems = snapshot.problems.iter().map(|(of, problem)| SourceProblem {
+            of: of.clone(),
+            message: problem.message.clone(),
+            blocks: problem.blocks,
+        });
+        let refused = snapshot.refused.iter().map(|(policy, error)| Refused {
+            policy: policy.to_string(),
+            error: error.clone(),
+        });
+        let in_namespace = |name: &str| {
+            let pods = snapshot.closed.iter();
+            let pods = pods.filter(|pod| pod.namespace == name);
+            pods.map(NamespacedName::to_string).collect()
+        };
+        let over_budget = snapshot.exceeded.iter().map(|(name, exceeded)| OverBudget {
+            namespace: name.clone(),
+            message: exceeded.to_string(),
+            closed: in_namespace(name),
+        });
+        let success = snapshot.last_success;
+        let success = success.and_then(|at| Timestamp::try_from(at).ok());
+        let mut status = Self {
+            node: snapshot.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            well: false,
+            ready: snapshot.ready,
+            unready: unready(snapshot),
+            generation: snapshot.generation,
+            last_success: success.map(|at| at.to_string()),
+            failure: snapshot.failure.clone(),
+            counts: Counts {
+                namespaces: cluster.namespaces.len(),
+                nodes: cluster.nodes.len(),
+                pods: cluster.pods.len(),
+                local_pods: local_pods(snapshot).count(),
+                policies: cluster.policies.len(),
+            },
+            problems: problems.collect(),
+            refused: refused.collect(),
+            over_budget: over_budget.collect(),
+            drift: Drift {
+                repairs: snapshot.drift_repairs,
+                alarm: snapshot.drift_alarm,
+            },
+            preflight: snapshot.preflight.clone(),
+        };
+        status.well = status.is_well();
+        status
+    }
+
+    fn is_well(&self) -> bool {
+        self.ready
+            && self.failure.is_none()
+            && self.problems.is_empty()
+            && self.refused.is_empty()
+            && self.over_budget.is_empty()
+            && self.preflight.is_empty()
+            && !self.drift.alarm
+    }
+}
+
+/// Why the agent is not ready; nothing if it is.
+pub(crate) fn unready(snapshot: &Snapshot) -> Option<String> {
+    if snapshot.ready {
+        return None;
+    }
+    let mut problems = snapshot.problems.iter();
+    let because = match (
+        &snapshot.failure,
+        problems.find(|(_, problem)| problem.blocks),
+    ) {
+        (Some(failure), _) => failure.clone(),
+        (None, Some((of, problem))) => format!("{of}: {}", problem.message),
+        (None, None) => "the source has not given a complete state yet".to_owned(),
+    };
+    Some(format!("nothing was applied since the start: {because}"))
+}
+
+/// The pods of the snapshot's node that have a network of their own.
+pub(crate) fn local_pods(snapshot: &Snapshot) -> impl Iterator<Item = &Pod> {
+    let is_local = |pod: &&Pod| pod.node.as_deref() == Some(snapshot.node.as_str());
+    let pods = snapshot.cluster.pods.values();
+    pods.filter(move |pod| is_local(pod) && pod.is_on_pod_network())
+}

@@ -1,0 +1,86 @@
+//! The status for a person.
+
+use std::fmt;
+
+use super::Status;
+
+impl fmt::Display for Status {
+    /// A summary, then a line for each thing that is wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.ready, self.well) {
+            (false, _) => "not ready",
+            (true, false) => "ready, with problems",
+            (true, true) => "ready",
+        };
+        writeln!(f, "node {}: {state}", self.node)?;
+        let counts = &self.counts;
+        writeln!(
+            f,
+            "  objects     {} policies, {} pods ({} on this node), {} namespaces, {} nodes",
+            counts.policies, counts.pods, counts.local_pods, counts.namespaces, counts.nodes
+        )?;
+        let success = self.last_success.as_deref().unwrap_or("never");
+        writeln!(
+            f,
+            "  in force    generation {}, last equal to the objects {success}",
+            self.generation
+        )?;
+        let alarm = if self.drift.alarm {
+            ": somebody changes our tables over and over"
+        } else {
+            ""
+        };
+        writeln!(f, "  drift       {} repairs{alarm}", self.drift.repairs)?;
+        writeln!(f, "  version     {}", self.version)?;
+        if let Some(why) = &self.unready {
+            problem(f, "not ready", why)?;
+        } else if let Some(failure) = &self.failure {
+            problem(f, "not applied", failure)?;
+        }
+        for of in &self.problems {
+            let effect = if of.blocks {
+                "blocks the start"
+            } else {
+                "its last good state is in force"
+            };
+            problem(
+                f,
+                "source",
+                &format!("{}: {} ({effect})", of.of, of.message),
+            )?;
+        }
+        for refused in &self.refused {
+            let effect = "it isolates its pods and allows nothing";
+            problem(
+                f,
+                "refused",
+                &format!(
+                    "NetworkPolicy {}: {} ({effect})",
+                    refused.policy, refused.error
+                ),
+            )?;
+        }
+        for over in &self.over_budget {
+            problem(f, "over budget", &over.message)?;
+            if !over.closed.is_empty() {
+                problem(
+                    f,
+                    "closed",
+                    &format!("{}: they send and receive nothing", over.closed.join(", ")),
+                )?;
+            }
+        }
+        for finding in &self.preflight {
+            problem(f, "preflight", finding)?;
+        }
+        Ok(())
+    }
+}
+
+/// Each line of a text by itself, so that nothing in it can look like another problem.
+fn problem(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
+    for line in text.lines() {
+        writeln!(f, "! {what}: {}", line)?;
+    }
+    Ok(())
+}
