@@ -1,11 +1,14 @@
 //! The command line.
 
 mod budget;
+mod cleanup;
 mod completions;
 mod diff;
 mod lint;
 mod man;
 mod matrix;
+mod serve;
+mod status;
 
 use std::path::PathBuf;
 
@@ -14,11 +17,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
 pub use self::budget::BudgetArg;
+pub use self::cleanup::Cleanup;
 pub use self::completions::Completions;
 pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
 pub use self::man::Man;
 pub use self::matrix::{Matrix, MatrixOutput};
+pub use self::serve::{LogArg, LogFormat, LogLevel, RunDirArg};
+pub use self::status::{Dump, Dumped, Status};
 use crate::flow::FamilyName;
 
 /// Kubernetes NetworkPolicy on plain nftables.
@@ -33,7 +39,7 @@ pub struct Cli {
 /// What each exit code means.
 pub const EXIT_CODES: &str = "\
 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
-diff --exit-code); 2 bad usage, bad input, or a flow that cannot be asked.";
+diff --exit-code, status); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does not answer.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +51,9 @@ Examples:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Remove everything of picket from this node
+    #[command(after_help = cleanup::EXAMPLES)]
+    Cleanup(Cleanup),
     /// Print what would be loaded on a node
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(Compile),
@@ -54,6 +63,9 @@ pub enum Command {
     /// Say which flows a change of objects opens and closes
     #[command(after_help = diff::EXAMPLES)]
     Diff(Diff),
+    /// Print the objects or the rules that the agent of this node has
+    #[command(after_help = status::DUMP_EXAMPLES)]
+    Dump(Dump),
     /// Say whether a flow is allowed, and why
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
@@ -66,6 +78,9 @@ pub enum Command {
     /// Show who reaches whom on which port
     #[command(after_help = matrix::EXAMPLES)]
     Matrix(Matrix),
+    /// Say how the agent of this node is
+    #[command(after_help = status::STATUS_EXAMPLES)]
+    Status(Status),
     /// Prove the verdicts with real packets through the real rules, without a cluster
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
@@ -89,6 +104,7 @@ Examples:
   picket explain -f manifests/ --flows flows.jsonl
   kubectl get ns,no,po,netpol -A -o yaml | picket explain -f - shop/web shop/db 5432/tcp
   helm template shop chart/ -n shop | picket explain -n shop -f - web-0 db-0 5432/tcp
+  picket explain --live shop/web shop/db 5432/tcp     by what the agent of this node has, and what it has in force
 
 A flows file has a line for each flow:
   {\"id\": 7, \"from\": \"pod/x/a\", \"to\": \"pod/y/b\", \"protocol\": \"TCP\", \"port\": 80}";
@@ -186,6 +202,12 @@ pub struct Explain {
     /// Objects.
     #[command(flatten)]
     pub input: Input,
+    /// Ask the agent of this node, in place of files
+    #[arg(long, conflicts_with_all = ["paths", "lenient_cidr", "node_egress"])]
+    pub live: bool,
+    /// The agent's directory.
+    #[command(flatten)]
+    pub run_dir: RunDirArg,
     /// Who opens the connection: NAMESPACE/POD, node/NAME or an address
     #[arg(required_unless_present = "flows", conflicts_with = "flows")]
     pub from: Option<String>,

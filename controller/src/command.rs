@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod cleanup;
 mod compile;
 mod completions;
 mod diff;
@@ -7,6 +8,7 @@ mod explain;
 mod lint;
 mod man;
 mod matrix;
+mod status;
 mod verify;
 
 use std::io::{self, BufWriter, Read, Write};
@@ -37,13 +39,16 @@ enum Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Cleanup(arguments) => cleanup::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Dump(arguments) => status::dump(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Matrix(arguments) => matrix::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

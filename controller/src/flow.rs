@@ -9,6 +9,6 @@ mod question;
 mod resolve;
 
 pub use answer::{Answer, Answered, describe};
-pub use line::{Fault, LineError, read_lines};
+pub use line::{Fault, LineError, read_lines, write_line};
 pub use question::{End, FamilyName, Id, Port, ProtocolName, Question, parse_port};
 pub use resolve::{Asked, resolve};

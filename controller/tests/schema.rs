@@ -10,17 +10,21 @@ mod made;
 mod mutants;
 #[path = "support/program.rs"]
 mod program;
+#[path = "agent_serve/world.rs"]
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use controller::agent::snapshot::Snapshot;
 use controller::flow::read_lines;
 use jsonschema::Validator;
 use made::{SCHEMAS, made};
 use mutants::mutants;
 use program::{SHOP, picket, text};
 use serde_json::Value;
+use world::{Agent, until};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -62,6 +66,32 @@ fn printed(arguments: &[&str]) -> Vec<Value> {
     let answered = arguments[0] == "lint" || !values.is_empty();
     assert!(answered, "{arguments:?}: {stderr}");
     values
+}
+
+/// What agents say that are well, that have everything wrong with them, and that have not started yet.
+fn of_agents(outputs: &mut BTreeMap<&'static str, Vec<Value>>) {
+    let unready = Snapshot {
+        ready: false,
+        last_success: None,
+        ..world::snapshot()
+    };
+    for snapshot in [world::snapshot(), world::unwell(), unready] {
+        let agent = Agent::start(snapshot);
+        until("the socket", || agent.client().ok());
+        let run_dir = agent.run_dir();
+        let status = printed(&["status", "-o", "json", "--run-dir", run_dir]);
+        outputs.entry("status").or_default().extend(status);
+        let flows = format!("{run_dir}/flows.jsonl");
+        let flow = |to| {
+            format!(
+                "{{\"id\": 1, \"from\": \"pod/shop/web\", \"to\": \"pod/shop/{to}\", \"protocol\": \"TCP\", \"port\": 5432}}\n"
+            )
+        };
+        fs::write(&flows, flow("db") + &flow("far") + &flow("nobody")).unwrap();
+        let live = ["explain", "--live", "--run-dir", run_dir];
+        let live = printed(&[&live[..], &["--flows", &flows, "-o", "json"]].concat());
+        outputs.entry("explain-live").or_default().extend(live);
+    }
 }
 
 /// Real outputs, by schema.
@@ -122,6 +152,7 @@ fn outputs() -> BTreeMap<&'static str, Vec<Value>> {
         let sent = printed(&arguments);
         outputs.entry("verify").or_default().extend(sent);
     }
+    of_agents(&mut outputs);
     outputs
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{FamilyName, Id, Port, Question};
 use crate::source::OneLine;
@@ -64,6 +66,37 @@ pub fn read_lines(text: &str) -> Result<Vec<Question>, LineError> {
     let lines = text.lines().zip(1..);
     let lines = lines.filter(|(line, _)| !line.trim().is_empty());
     lines.map(|(text, line)| read_line(text, line)).collect()
+}
+
+/// Writes a line that [`read_lines`] reads as the same question.
+///
+/// # Errors
+/// None of ours: an id is JSON already.
+pub fn write_line(question: &Question) -> Result<Box<RawValue>, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: &'a Option<Id>,
+        from: String,
+        to: String,
+        protocol: String,
+        port: Option<Value>,
+        family: Option<&'static str>,
+    }
+    to_raw_value(&Line {
+        id: &question.id,
+        from: question.from.to_string(),
+        to: question.to.to_string(),
+        protocol: question.protocol.to_string(),
+        port: question.port.as_ref().map(|port| match port {
+            Port::Number(number) => (*number).into(),
+            Port::Name(name) => name.as_str().into(),
+        }),
+        family: question.family.map(|family| match family {
+            FamilyName::Ipv4 => "ipv4",
+            FamilyName::Ipv6 => "ipv6",
+        }),
+    })
 }
 
 fn read_line(text: &str, line: usize) -> Result<Question, LineError> {
@@ -285,6 +318,21 @@ mod tests {
                 GOOD.len() + 2
             ),
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same_question() {
+        for line in [
+            GOOD,
+            r#"{"id": 1e400, "from": "node/n", "to": "pod/y/b", "protocol": "UDP", "port": "dns", "family": "ipv6"}"#,
+            r#"{"from": "ip/10.0.0.1", "to": "pod/y/b", "protocol": "ICMP"}"#,
+        ] {
+            let read = |text: &str| read_lines(text).map_err(|error| error.to_string());
+            let question = read(line).expect("a flow").remove(0);
+            let written = write_line(&question).expect("written");
+            assert!(!written.get().contains('\n'));
+            assert_eq!(read(written.get()), Ok(vec![question]));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The schemas, made from the types.
 
+use controller::agent::server::LiveAnswer;
+use controller::agent::status::Status;
 use controller::diff::Report;
 use controller::flow::{Answer, Question};
 use controller::lint::FindingLine;
@@ -15,14 +17,16 @@ pub(crate) type Made = (&'static str, &'static str, fn() -> Schema);
 
 /// Every schema, by name. Another output is another line.
 #[rustfmt::skip]
-pub(crate) const SCHEMAS: [Made; 7] = [
+pub(crate) const SCHEMAS: [Made; 9] = [
     ("compile-ir", "picket compile -o ir", output::<NodeIr>),
     ("diff", "picket diff -o json", output::<Report>),
-    ("explain", "A line of picket explain -o json", || answer(Packet::Never)),
+    ("explain", "A line of picket explain -o json", || without_packet(output::<Answer>())),
+    ("explain-live", "A line of picket explain --live -o json", || without_packet(output::<LiveAnswer>())),
     ("flow", "A line of a flows file", input::<Question>),
     ("lint", "A line of picket lint -o json", output::<FindingLine<'_>>),
     ("matrix", "picket matrix -o json", output::<Matrix>),
-    ("verify", "A line of picket verify -o json", || answer(Packet::Always)),
+    ("status", "picket status -o json", output::<Status>),
+    ("verify", "A line of picket verify -o json", || with_packet(output::<Answer>())),
 ];
 
 /// The schema of a name.
@@ -79,35 +83,30 @@ fn exact(schema: &mut Schema) {
     }
 }
 
-/// Whether packets were sent.
-#[derive(Clone, Copy)]
-enum Packet {
-    Never,
-    Always,
+/// What an answer that was evaluated has.
+fn evaluated(schema: &mut Schema) -> &mut Value {
+    let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+    let mut forms = forms.unwrap().iter_mut();
+    forms
+        .find(|form| !form["properties"]["packet"].is_null())
+        .unwrap()
 }
 
-/// `explain` sends none, `verify` one for each flow that can be asked.
-fn answer(packet: Packet) -> Schema {
-    let mut schema = output::<Answer>();
-    let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
-    let evaluated = forms
-        .unwrap()
-        .iter_mut()
-        .find(|form| !form["properties"]["packet"].is_null())
-        .unwrap();
-    match packet {
-        Packet::Never => {
-            let fields = evaluated["properties"].as_object_mut().unwrap();
-            fields.remove("packet");
-        }
-        Packet::Always => {
-            let required = evaluated["required"].as_array_mut().unwrap();
-            required.push("packet".into());
-            let fields = evaluated["properties"].as_object_mut().unwrap();
-            // Optional in the type only.
-            let text = "What the packet did: as the verdict says, or the two disagree.";
-            fields["packet"] = json!({"$ref": "#/$defs/Verdict", "description": text});
-        }
-    }
+/// `explain` sends none.
+fn without_packet(mut schema: Schema) -> Schema {
+    let fields = evaluated(&mut schema)["properties"].as_object_mut();
+    fields.unwrap().remove("packet");
+    schema
+}
+
+/// `verify` sends one for each flow that can be asked.
+fn with_packet(mut schema: Schema) -> Schema {
+    let evaluated = evaluated(&mut schema);
+    let required = evaluated["required"].as_array_mut().unwrap();
+    required.push("packet".into());
+    let fields = evaluated["properties"].as_object_mut().unwrap();
+    // Optional in the type only.
+    let text = "What the packet did: as the verdict says, or the two disagree.";
+    fields["packet"] = json!({"$ref": "#/$defs/Verdict", "description": text});
     schema
 }

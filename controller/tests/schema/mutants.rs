@@ -17,6 +17,8 @@ fn is_optional(schema: &str, field: &str) -> bool {
             "ICMP",
         ],
         "explain" | "verify" => &["id"],
+        // Without an answer there is nothing in force.
+        "explain-live" => &["id", "in_force"],
         "flow" => &["id", "port", "family"],
         _ => &[],
     };

@@ -1,0 +1,89 @@
+//! `picket cleanup`
+
+use std::io::{self, Write};
+
+use kernel::Nftables;
+use kernel::conntrack::{self, Conntrack, Filter, MarkChange, Masked};
+use policy_compiler::lower::RevokedBit;
+use policy_compiler::ruleset::TABLE;
+
+use super::Outcome;
+use crate::agent::rundir::RunDir;
+use crate::cli::Cleanup;
+
+/// A table that takes another's place is built under this name.
+const NEXT_TABLE: &str = "picket-next";
+
+/// How often connections are listed again: those that are confirmed in the meantime may have the bit still.
+const PASSES: usize = 20;
+
+pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
+    // Held to the end, so that no agent starts in the middle.
+    let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
+    let mut out = io::stdout().lock();
+    let mut failures = Vec::new();
+    let mut is_clean = true;
+
+    match remove_tables() {
+        Ok(tables) => {
+            is_clean &= tables.is_empty();
+            for table in tables {
+                writeln!(out, "removed table {table}")?;
+            }
+        }
+        Err(error) => failures.push(format!("tables: {error:#}")),
+    }
+    // Without tables nobody looks at the bit, so it is the last that goes.
+    match clear_marks(arguments.mark_bit) {
+        Ok(0) => {}
+        Ok(count) => {
+            is_clean = false;
+            writeln!(out, "cleared the bit of {count} connections")?;
+        }
+        Err(error) => failures.push(format!("marks of connections: {error:#}")),
+    }
+    let path = run_dir.path().to_owned();
+    if let Err(error) = run_dir.remove() {
+        failures.push(format!("{}: {error}", path.display()));
+    }
+    if is_clean && failures.is_empty() {
+        writeln!(out, "there was nothing of picket")?;
+    }
+    out.flush()?;
+    anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(Outcome::Done)
+}
+
+fn remove_tables() -> anyhow::Result<Vec<kernel::TableName>> {
+    Ok(Nftables::open()?.delete_tables(&[TABLE, NEXT_TABLE])?)
+}
+
+/// Returns how many connections had the bit.
+fn clear_marks(bit: RevokedBit) -> anyhow::Result<usize> {
+    let mut conntrack = Conntrack::open()?;
+    let marked = Filter {
+        mark: Some(Masked::set(bit.bits())),
+        ..Filter::default()
+    };
+    let mut cleared = 0;
+    for _ in 0..PASSES {
+        let mut connections = Vec::new();
+        let dumped = conntrack.dump(&marked, |entry| connections.push(entry.connection()));
+        let whole = match dumped {
+            Ok(()) => true,
+            Err(conntrack::Error::Interrupted) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if whole && connections.is_empty() {
+            return Ok(cleared);
+        }
+        let clear = MarkChange::clear(bit.bits());
+        let changes = connections
+            .into_iter()
+            .map(|connection| (connection, clear));
+        cleared += conntrack.change_marks(changes)?.changed;
+    }
+    anyhow::bail!(
+        "connections with the bit go on to appear: is it another program's? --mark-bit names ours"
+    )
+}
