@@ -29,7 +29,7 @@ pub use self::labels::{FailureReason, SyncType};
 use self::labels::{ObjectLabels, ObjectType, ReasonLabels, SyncLabels};
 use self::objects::Objects;
 use super::snapshot::Snapshot;
-use super::status::local_pods;
+use super::status::{is_note, local_pods};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -244,7 +244,7 @@ impl OfSnapshot {
         gauge("picket_isolated_policies", "NetworkPolicies whose rules the kernel refused: they isolate their pods and allow nothing", &of.isolated_policies);
         gauge("picket_namespaces_over_budget", "Namespaces whose policies need more than their budget", &of.over_budget);
         gauge("picket_closed_endpoints", "Local pods that send and receive nothing because their namespace is over its budget", &of.closed_pods);
-        gauge("picket_preflight_findings", "What is wrong with the kernel or its surroundings; picket status names it", &of.preflight_findings);
+        gauge("picket_preflight_findings", "Errors and warnings about the kernel or its surroundings; picket status names them", &of.preflight_findings);
         plain(registry, "picket_nft_objects", "Objects in our tables, by what they are", of.nft_objects.clone());
         seconds(registry, "picket_sync_last_success_timestamp", "When the kernel was last equal to the objects, since 1970; 0 for never", of.last_success.clone());
         of
@@ -262,8 +262,9 @@ impl OfSnapshot {
         self.isolated_policies.set(number(snapshot.refused.len()));
         self.over_budget.set(number(snapshot.exceeded.len()));
         self.closed_pods.set(number(snapshot.closed.len()));
-        self.preflight_findings
-            .set(number(snapshot.preflight.len()));
+        let findings = snapshot.preflight.iter();
+        let wrong = findings.filter(|finding| !is_note(finding)).count();
+        self.preflight_findings.set(number(wrong));
         let objects = Objects::of(&snapshot.ruleset);
         for r#type in ObjectType::ALL {
             let gauge = self.nft_objects.get_or_create(&ObjectLabels { r#type });

@@ -26,6 +26,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use policy_compiler::model::Cluster;
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{self, Duration};
 
@@ -45,8 +47,8 @@ const WORKERS: usize = 2;
 /// How long until what could not be opened is tried again: the first time, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// Makes the objects of a snapshot one text, a List that `picket compile -f -` reads.
-pub type Dump = fn(&Snapshot) -> Result<String, serde_json::Error>;
+/// Makes objects a List that `picket compile -f -` reads.
+pub type Dump = fn(&Cluster) -> Value;
 
 /// What is answered, and where.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub struct Status {
     /// The agent's version.
     pub version: String,
     /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `problems`, `refused`,
-    /// `over_budget`, `preflight`, nor a drift alarm.
+    /// `over_budget`, nor a drift alarm, nor in `preflight` but notes.
     pub well: bool,
     /// Whether a complete state was applied since the agent started. What was in force before stays so until then.
     pub ready: bool,
@@ -40,7 +40,8 @@ pub struct Status {
     pub over_budget: Vec<OverBudget>,
     /// Others' changes of our tables.
     pub drift: Drift,
-    /// What was found wrong with the kernel and its surroundings, a sentence each.
+    /// What was found in the kernel and its surroundings before anything was applied, as `SEVERITY: SENTENCE`. A `note` is
+    /// worth knowing, and not wrong.
     pub preflight: Vec<String>,
 }
 
@@ -159,7 +160,7 @@ impl Status {
             && self.problems.is_empty()
             && self.refused.is_empty()
             && self.over_budget.is_empty()
-            && self.preflight.is_empty()
+            && self.preflight.iter().all(|finding| is_note(finding))
             && !self.drift.alarm
     }
 }
@@ -179,6 +180,11 @@ pub(crate) fn unready(snapshot: &Snapshot) -> Option<String> {
         (None, None) => "the source has not given a complete state yet".to_owned(),
     };
     Some(format!("nothing was applied since the start: {because}"))
+}
+
+/// Whether a finding of preflight is only worth knowing.
+pub(crate) fn is_note(finding: &str) -> bool {
+    finding.starts_with("note: ")
 }
 
 /// The pods of the snapshot's node that have a network of their own.

@@ -70,7 +70,8 @@ fn status_names_all_that_is_wrong_and_exits_with_1() {
         "! refused: NetworkPolicy shop/db-from-web: set p: ENOMEM (it isolates its pods and allows nothing)",
         "! over budget: Namespace shop: its policies need at least ",
         "! closed: shop/db, shop/web: they send and receive nothing",
-        "! preflight: br_netfilter is not loaded: frames inside of a bridge are not judged",
+        "! preflight: error: br_netfilter is not loaded: frames inside of a bridge are not judged",
+        "  note: no plugin tells whose an interface is\n",
         "  drift       3 repairs: somebody changes our tables over and over",
     ] {
         assert!(said.contains(line), "{line}\n{said}");
@@ -118,9 +119,10 @@ fn each_thing_that_is_wrong_is_enough() {
         let status: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(status["well"], false);
     }
-    // Repairs are news and not wrong.
+    // Repairs and notes are news and not wrong.
     agent.publish(Snapshot {
         drift_repairs: 5,
+        preflight: vec!["note: worth knowing".to_owned()],
         ..well()
     });
     exits(&ask(&agent, &["status", "-o", "json"]), 0);
@@ -170,7 +172,7 @@ fn rules_are_dumped_as_nft_text_and_objects_as_the_engine_lists_them() {
     let objects = ask(&agent, &["dump", "objects"]);
     exits(&objects, 0);
     // The test's own dump: names of policies.
-    assert_eq!(text(&objects.stdout), "[\"shop/db-from-web\"]\n");
+    assert_eq!(text(&objects.stdout), "[\n  \"shop/db-from-web\"\n]\n");
 }
 
 #[test]
@@ -429,6 +431,20 @@ fn a_socket_at_which_somebody_listens_is_not_replaced() {
     assert_eq!(fs::metadata(&socket).unwrap().ino(), inode);
     fs::remove_file(&socket).unwrap();
     fs::remove_dir(folder).unwrap();
+}
+
+#[test]
+fn without_a_socket_the_agent_goes_on_and_tries_again() {
+    let folder = super::world::folder();
+    let run_dir = RunDir::take(&folder).unwrap();
+    // Something is in its place that is no socket, and that nobody removes unasked.
+    fs::write(run_dir.socket(), "a note").unwrap();
+    let agent = Agent::start_in(run_dir, snapshot());
+    assert_ne!(agent.http().port(), 0);
+    exits(&picket(&["status", "--run-dir", agent.run_dir()], ""), 2);
+    assert_eq!(fs::read_to_string(agent.socket()).unwrap(), "a note");
+    fs::remove_file(agent.socket()).unwrap();
+    exits(&ask(&agent, &["status"]), 0);
 }
 
 #[test]

@@ -126,7 +126,9 @@ pub(crate) fn unwell() -> Snapshot {
     };
     Snapshot {
         preflight: vec![
-            "br_netfilter is not loaded: frames inside of a bridge are not judged".to_owned(),
+            "error: br_netfilter is not loaded: frames inside of a bridge are not judged"
+                .to_owned(),
+            "note: no plugin tells whose an interface is".to_owned(),
         ],
         refused: [(
             NamespacedName::new("shop", "db-from-web"),
@@ -190,8 +192,10 @@ impl Agent {
             socket: run_dir.socket(),
             snapshots,
             metrics: Metrics::new(),
-            dump: |snapshot| {
-                serde_json::to_string(&snapshot.cluster.policies.keys().collect::<Vec<_>>())
+            // Any value would do: what a List is has its own tests.
+            dump: |cluster| {
+                let names = cluster.policies.keys().map(NamespacedName::to_string);
+                names.collect()
             },
         };
         Self {

@@ -19,7 +19,10 @@ pub(super) fn answer(
     let request = Request::read(line)?;
     match request.request {
         Kind::Status => raw(&Status::of(snapshot)),
-        Kind::Objects => raw(&dump(snapshot).map_err(|error| error.to_string())?),
+        Kind::Objects => {
+            let list = serde_json::to_string_pretty(&dump(&snapshot.cluster));
+            raw(&list.map_err(|error| error.to_string())?)
+        }
         Kind::Rules => raw(&render::text(&snapshot.ruleset)),
         Kind::Explain => {
             let flow = request.flow.as_deref().map_or("", RawValue::get);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,11 +58,14 @@ pub(super) async fn serve(app: &Arc<Server>) {
 
 /// Listens at the path, in place of a socket at which nobody listens any more.
 fn bind(path: &Path) -> io::Result<Bound> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     match std::os::unix::net::UnixStream::connect(path) {
         // The directory is ours, and yet somebody is there: an agent that was not asked to hold it.
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-        // Nothing is there, or what is no socket and is not ours to remove: then bind says so.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {
+            fs::remove_file(path)?;
+        }
+        // Nothing is there, or something else, which is not ours to remove: then bind says so.
         Err(_) => {}
     }
     let bound = Bound {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Status;
+use super::{Status, is_note};
 
 impl fmt::Display for Status {
     /// A summary, then a line for each thing that is wrong.
@@ -70,8 +70,13 @@ impl fmt::Display for Status {
                 )?;
             }
         }
-        for finding in &self.preflight {
+        let (notes, wrong): (Vec<_>, Vec<_>) =
+            self.preflight.iter().partition(|finding| is_note(finding));
+        for finding in wrong {
             problem(f, "preflight", finding)?;
+        }
+        for note in notes {
+            writeln!(f, "  {note}")?;
         }
         Ok(())
     }
