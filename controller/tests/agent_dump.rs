@@ -185,7 +185,8 @@ fn a_dump_is_a_list_of_what_is_known() {
         name: Some("http".to_owned()),
         protocol: Protocol::Tcp,
         port: 80,
-    }].into();
+    }]
+    .into();
     let policy = NetworkPolicy {
         id: NamespacedName::new("x", "p"),
         selector: LabelSelector::default(),

@@ -52,5 +52,8 @@ pub use netlink::attribute::Malformed;
 pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;
 pub use nftables::operation::{Elements, Operation, load};
-pub use nftables::{Event, Found, Generation, Halted, Nftables, STAND_IN, TableName, Unknown, Watch};
+pub use nftables::{
+    Event, Foreign, ForeignFamily, ForeignObject, ForeignTable, Found, Generation, Halted,
+    MarkWriter, MarkWritten, Nftables, STAND_IN, TableName, Unknown, Watch,
+};
 pub use probe::{Answer, Availability, Feature, Features, Finding, Need, ProbeError};

@@ -98,7 +98,10 @@ impl Nftables {
     }
 
     /// The base chains of the tables of these names.
-    pub(super) fn base_chains(&mut self, names: &[&str]) -> Result<Vec<(TableName, String)>, Error> {
+    pub(super) fn base_chains(
+        &mut self,
+        names: &[&str],
+    ) -> Result<Vec<(TableName, String)>, Error> {
         let mut chains = Vec::new();
         let nothing = |_: &mut Writer| {};
         let each = |_, family, attributes: &[u8]| {

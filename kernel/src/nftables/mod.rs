@@ -8,6 +8,10 @@ mod element;
 pub(crate) mod expression;
 mod families;
 mod field;
+mod foreign;
+#[cfg(test)]
+mod foreign_fuzz;
+mod foreign_rule;
 mod found;
 #[cfg(test)]
 mod fuzz;
@@ -30,6 +34,8 @@ mod watch;
 use std::fmt;
 
 pub use delete::TableName;
+pub use foreign::{Foreign, ForeignFamily, ForeignObject, ForeignTable, MarkWriter};
+pub use foreign_rule::MarkWritten;
 pub use found::{Found, Unknown};
 pub use plan::Halted;
 pub use replace::STAND_IN;
