@@ -12,6 +12,7 @@ pub mod engine;
 pub mod folder;
 pub mod log;
 pub mod metrics;
+pub mod preflight;
 pub mod revoke;
 pub mod rundir;
 pub mod server;

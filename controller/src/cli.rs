@@ -7,6 +7,7 @@ mod diff;
 mod lint;
 mod man;
 mod matrix;
+mod preflight;
 mod serve;
 mod status;
 
@@ -23,6 +24,7 @@ pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
 pub use self::man::Man;
 pub use self::matrix::{Matrix, MatrixOutput};
+pub use self::preflight::Preflight;
 pub use self::serve::{LogArg, LogFormat, LogLevel, RunDirArg};
 pub use self::status::{Dump, Dumped, Status};
 use crate::flow::FamilyName;
@@ -39,7 +41,8 @@ pub struct Cli {
 /// What each exit code means.
 pub const EXIT_CODES: &str = "\
 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
-diff --exit-code, status); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does not answer.";
+preflight, diff --exit-code, status); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does
+not answer.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,6 +81,9 @@ pub enum Command {
     /// Show who reaches whom on which port
     #[command(after_help = matrix::EXAMPLES)]
     Matrix(Matrix),
+    /// Say what of this node's kernel keeps policies from being enforced
+    #[command(after_help = preflight::EXAMPLES)]
+    Preflight(Preflight),
     /// Say how the agent of this node is
     #[command(after_help = status::STATUS_EXAMPLES)]
     Status(Status),

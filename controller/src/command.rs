@@ -8,6 +8,7 @@ mod explain;
 mod lint;
 mod man;
 mod matrix;
+mod preflight;
 mod status;
 mod verify;
 
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Lint(arguments) => lint::run(arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Matrix(arguments) => matrix::run(arguments),
+        Command::Preflight(arguments) => preflight::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
