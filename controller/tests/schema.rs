@@ -152,6 +152,13 @@ fn outputs() -> BTreeMap<&'static str, Vec<Value>> {
         let sent = printed(&arguments);
         outputs.entry("verify").or_default().extend(sent);
     }
+    let namespace = testbed::Namespace::new().expect("these tests need root");
+    let arguments = ["preflight", "--bridge", "none", "-o", "json"];
+    let found = namespace.run(|| printed(&arguments));
+    outputs
+        .entry("preflight")
+        .or_default()
+        .extend(found.unwrap());
     of_agents(&mut outputs);
     outputs
 }

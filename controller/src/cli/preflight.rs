@@ -6,9 +6,9 @@ use super::Output;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  picket preflight                                         is this node fit for picket?
+  picket preflight                                       is the node fit for picket?
   picket preflight -o json
-  picket preflight --bridge cni0 --set-bridge-netfilter    and have that bridge's packets pass the rules
+  picket preflight --bridge cni0 --set-bridge-netfilter  have its packets pass the rules
 
 It looks at the network namespace that it runs in and changes nothing but what --set-bridge-netfilter says. It needs
 CAP_NET_ADMIN. The exit code is 1 if there is an error: a policy that could not be enforced.";

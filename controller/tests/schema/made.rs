@@ -1,5 +1,6 @@
 //! The schemas, made from the types.
 
+use controller::agent::preflight::Finding;
 use controller::agent::server::LiveAnswer;
 use controller::agent::status::Status;
 use controller::diff::Report;
@@ -17,7 +18,7 @@ pub(crate) type Made = (&'static str, &'static str, fn() -> Schema);
 
 /// Every schema, by name. Another output is another line.
 #[rustfmt::skip]
-pub(crate) const SCHEMAS: [Made; 9] = [
+pub(crate) const SCHEMAS: [Made; 10] = [
     ("compile-ir", "picket compile -o ir", output::<NodeIr>),
     ("diff", "picket diff -o json", output::<Report>),
     ("explain", "A line of picket explain -o json", || without_packet(output::<Answer>())),
@@ -25,6 +26,7 @@ pub(crate) const SCHEMAS: [Made; 9] = [
     ("flow", "A line of a flows file", input::<Question>),
     ("lint", "A line of picket lint -o json", output::<FindingLine<'_>>),
     ("matrix", "picket matrix -o json", output::<Matrix>),
+    ("preflight", "A line of picket preflight -o json", output::<Finding>),
     ("status", "picket status -o json", output::<Status>),
     ("verify", "A line of picket verify -o json", || with_packet(output::<Answer>())),
 ];

@@ -4,7 +4,7 @@ use super::files::setting;
 use super::{Code, Finding};
 
 /// Of a hundred: from here on the table is nearly full.
-const NEARLY_FULL: u64 = 90;
+const NEARLY_FULL: u128 = 90;
 
 pub(super) fn check(findings: &mut Vec<Finding>) {
     // Both are missing until something tracks connections.
@@ -25,7 +25,7 @@ pub(super) fn check(findings: &mut Vec<Finding>) {
 
 fn full(count: u64, most: u64) -> Option<Finding> {
     // 0 is no limit.
-    let nearly = most > 0 && count >= most / 100 * NEARLY_FULL + most % 100 * NEARLY_FULL / 100;
+    let nearly = most > 0 && u128::from(count) * 100 >= u128::from(most) * NEARLY_FULL;
     nearly.then(|| {
         Finding::warning(
             Code::ConntrackFull,
