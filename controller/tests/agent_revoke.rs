@@ -4,9 +4,14 @@
 
 mod support;
 
+#[allow(dead_code, reason = "each test program uses a part")]
+#[path = "../../kernel/tests/conntrack/create.rs"]
+mod create;
+
 mod agent_revoke {
     mod flow;
     mod follow;
+    mod many;
     mod marks;
     mod node;
     mod world;
