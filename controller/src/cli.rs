@@ -1,5 +1,6 @@
 //! The command line.
 
+mod agent;
 mod budget;
 mod cleanup;
 mod completions;
@@ -17,6 +18,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
+pub use self::agent::{Agent, OwnTables, Revocation};
 pub use self::budget::BudgetArg;
 pub use self::cleanup::Cleanup;
 pub use self::completions::Completions;
@@ -54,6 +56,9 @@ Examples:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Enforce what a folder of manifests says on this node, and what changes of it
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(Agent),
     /// Remove everything of picket from this node
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(Cleanup),

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod agent;
 mod cleanup;
 mod compile;
 mod completions;
@@ -12,12 +13,14 @@ mod preflight;
 mod status;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use policy_compiler::model::Cluster;
+use policy_compiler::lower::Bridges;
+use policy_compiler::model::{Cluster, InterfaceName, InterfaceNameError};
 use policy_compiler::validate::Options;
 
 use crate::cli::{Cli, Command, Input};
@@ -40,6 +43,7 @@ enum Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Agent(arguments) => agent::run(arguments),
         Command::Cleanup(arguments) => cleanup::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
@@ -75,6 +79,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let serialised = cause.downcast_ref::<serde_json::Error>();
         let kind = written.or_else(|| serialised.and_then(serde_json::Error::io_error_kind));
         kind == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The bridges that arguments name; any, if none is named.
+fn bridges(names: &[String]) -> Result<Bridges, InterfaceNameError> {
+    let names: Result<BTreeSet<_>, _> = names.iter().map(|name| InterfaceName::new(name)).collect();
+    Ok(match names? {
+        none if none.is_empty() => Bridges::Any,
+        named => Bridges::Named(named),
     })
 }
 

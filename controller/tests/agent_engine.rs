@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use controller::agent::enforcer::{Enforcer, Foreign};
-use controller::agent::engine::{Engine, Listener, Reason, Scope, Settings, Sync};
+use controller::agent::engine::{Engine, Listener, Settings, Sync};
+use controller::agent::metrics::FailureReason;
+use controller::agent::revoke::Scope;
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::{Change, Event, Problem, Source};
 use controller::{cluster, source};
@@ -218,6 +220,12 @@ impl Source for Script {
 struct Notes(Fake);
 
 impl Listener for Notes {
+    fn queued(&mut self) {}
+
+    fn applying(&mut self) {}
+
+    fn rested(&mut self) {}
+
     fn judge(&mut self, _: &Arc<Snapshot>, scope: Scope) {
         self.0
             .with(|state| state.events.push(format!("judge {scope:?}")));
@@ -229,8 +237,8 @@ impl Listener for Notes {
             .with(|state| state.events.push(format!("synced {kind}")));
     }
 
-    fn failed(&mut self, reason: Reason) {
-        let reason = reason.name();
+    fn failed(&mut self, reason: FailureReason) {
+        let reason = format!("{reason:?}").to_lowercase();
         self.0
             .with(|state| state.events.push(format!("failed {reason}")));
     }
@@ -481,7 +489,7 @@ async fn a_kernel_that_does_not_answer_is_asked_again_at_longer_and_longer_inter
         state
             .events
             .iter()
-            .filter(|e| *e == "failed kernel")
+            .filter(|e| *e == "failed netlink")
             .count()
     };
     tokio::time::sleep(Duration::from_secs(600)).await;

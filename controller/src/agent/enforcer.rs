@@ -85,6 +85,18 @@ impl Kernel {
     /// # Errors
     /// [`Error::Open`].
     pub fn open() -> Result<Self, Error> {
+        Self::with(Nftables::open)
+    }
+
+    /// The same, but the tables belong to this: others can not change them.
+    ///
+    /// # Errors
+    /// As [`Nftables::open_owner`].
+    pub fn open_owner() -> Result<Self, Error> {
+        Self::with(Nftables::open_owner)
+    }
+
+    fn with(open: impl FnOnce() -> Result<Nftables, Error>) -> Result<Self, Error> {
         // First: what happens after it was opened is heard of.
         let watch = Watch::open(EVENTS)?;
         #[allow(
@@ -92,7 +104,7 @@ impl Kernel {
             reason = "its successor is unsafe to call, and the watch owns its descriptor"
         )]
         let watch = AsyncFd::with_interest(watch, Interest::READABLE).map_err(Error::Open)?;
-        let nftables = Nftables::open()?;
+        let nftables = open()?;
         Ok(Self { nftables, watch })
     }
 }

@@ -32,6 +32,8 @@ use tracing::{error, info, warn};
 use self::backoff::Backoff;
 use self::drift::Repairs;
 use super::enforcer::Enforcer;
+use super::metrics::FailureReason;
+use super::revoke::Scope;
 use super::snapshot::Snapshot;
 use super::source::{Change, Event, Problem, Source};
 
@@ -51,17 +53,14 @@ pub struct Settings {
     pub preflight: Vec<String>,
 }
 
-/// Which connections to judge again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All of them.
-    All,
-    /// Those with one of these addresses at an end.
-    Addresses(BTreeSet<IpAddr>),
-}
-
 /// Who hears what the engine does.
 pub trait Listener: Send {
+    /// Objects changed.
+    fn queued(&mut self);
+
+    /// Our tables are about to change.
+    fn applying(&mut self);
+
     /// A snapshot is in force; connections in the scope are to be judged again by it.
     fn judge(&mut self, snapshot: &Arc<Snapshot>, scope: Scope);
 
@@ -69,10 +68,13 @@ pub trait Listener: Send {
     fn synced(&mut self, sync: &Sync);
 
     /// It could not be, for this reason.
-    fn failed(&mut self, reason: Reason);
+    fn failed(&mut self, reason: FailureReason);
 
     /// Drift was repaired.
     fn repaired(&mut self);
+
+    /// Our tables rest again, whatever became of it.
+    fn rested(&mut self);
 }
 
 /// One bringing up to date.
@@ -88,31 +90,6 @@ pub struct Sync {
     pub policy: Option<Duration>,
     /// The same for pods.
     pub pod: Option<Duration>,
-}
-
-/// Why the kernel could not be brought up to date. The list is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// The kernel refused an object.
-    Refused,
-    /// Others changed nftables again and again meanwhile.
-    Changing,
-    /// The kernel could not be asked, or its answer was lost.
-    Kernel,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Reason; 3] = [Reason::Refused, Reason::Changing, Reason::Kernel];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Refused => "refused",
-            Reason::Changing => "changing",
-            Reason::Kernel => "kernel",
-        }
-    }
 }
 
 /// What our tables hold.
@@ -279,6 +256,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Reset(objects) => {
+                self.listener.queued();
                 info!(objects = objects.len(), "the source is complete");
                 self.index.reset(objects);
                 self.complete = true;
@@ -290,6 +268,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 self.seen_pod.get_or_insert(now);
             }
             Event::Changes(changes) => {
+                self.listener.queued();
                 self.news = true;
                 changes.into_iter().for_each(|change| self.change(change));
             }
@@ -351,7 +330,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if self.complete {
             if is_due(self.repairs.due()) {
+                self.listener.applying();
                 self.repair();
+                self.listener.rested();
             }
             if is_due(self.retry_refused.due()) {
                 self.retry_refused.attempted();
@@ -360,7 +341,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 self.news = true;
             }
             if self.news || is_due(self.retry.due()) {
+                self.listener.applying();
                 self.sync();
+                self.listener.rested();
             }
         }
         self.publish(None);

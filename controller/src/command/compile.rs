@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 
-use policy_compiler::lower::{Bridges, Options, lower};
-use policy_compiler::model::InterfaceName;
+use policy_compiler::lower::{Options, lower};
 use policy_compiler::name::Namer;
 use policy_compiler::{budget, compile, render};
 
-use super::{Outcome, load};
+use super::{Outcome, bridges, load};
 use crate::budget::tell;
 use crate::cli::{Compile, CompileOutput};
 
@@ -19,17 +18,9 @@ pub(super) fn run(arguments: &Compile) -> anyhow::Result<Outcome> {
         arguments.node,
         cluster.nodes.keys().cloned().collect::<Vec<_>>().join(", ")
     );
-    let bridges: Result<Vec<_>, _> = arguments
-        .bridges
-        .iter()
-        .map(|name| InterfaceName::new(name))
-        .collect();
     let options = Options {
         node_egress: arguments.node_egress.node_egress.into(),
-        bridges: match bridges? {
-            none if none.is_empty() => Bridges::Any,
-            named => Bridges::Named(named.into_iter().collect()),
-        },
+        bridges: bridges(&arguments.bridges)?,
         ..Options::default()
     };
     let exceeded = budget::check(&cluster, &arguments.node, &arguments.budget.budgets());

@@ -194,7 +194,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 labels.insert("kubernetes.io/metadata.name".into(), (*name).into());
                 Some(Namespace {
                     name: (*name).into(),
-                    labels: labels.into(),
+                    labels,
                 })
             });
             let nodes = NODES.iter().zip(families).zip(FIRST_NODE..);

@@ -10,8 +10,10 @@ use policy_compiler::ruleset::Ruleset;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::{Engine, InForce, Known, Listener, Reason, Scope, Source, Sync};
+use super::{Engine, InForce, Known, Listener, Source, Sync};
 use crate::agent::enforcer::{Enforcer, Foreign};
+use crate::agent::metrics::FailureReason;
+use crate::agent::revoke::Scope;
 
 /// So often others may change nftables under our hands, or the kernel may refuse something else, before we wait.
 const ATTEMPTS: usize = 10;
@@ -58,12 +60,12 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 Ok(known) => return self.in_force(known, start.elapsed(), compile),
                 Err(Failure::Stale) => last = None,
                 Err(Failure::Kernel(error)) => {
-                    return self.failed(Reason::Kernel, describe(&error));
+                    return self.failed((&error).into(), describe(&error));
                 }
                 Err(Failure::Refused(refusals)) => {
                     let message = Error::Refused(refusals.clone()).to_string();
                     if !self.isolate(&refusals) {
-                        return self.failed(Reason::Refused, message);
+                        return self.failed(FailureReason::Refused, message);
                     }
                     last = Some(message);
                 }
@@ -72,10 +74,10 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             self.known = None;
         }
         match last {
-            Some(message) => self.failed(Reason::Refused, message),
+            Some(message) => self.failed(FailureReason::Refused, message),
             None => {
                 let message = format!("others changed our tables during {ATTEMPTS} attempts");
-                self.failed(Reason::Changing, message);
+                self.failed(FailureReason::Stale, message);
             }
         }
     }
@@ -193,14 +195,14 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
     }
 
-    fn failed(&mut self, reason: Reason, message: String) {
+    fn failed(&mut self, reason: FailureReason, message: String) {
         let now = Instant::now();
         self.retry.failed(now);
         self.known = None;
         // What failed in the same way before was said before.
         if self.failure.as_ref() != Some(&message) {
             error!(
-                reason = reason.name(),
+                reason = ?reason,
                 "the kernel could not be brought up to date, what was in force stays in force: {message}"
             );
         }
@@ -230,7 +232,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         if more {
             self.index.isolate(self.refused.keys().cloned().collect());
             self.retry_refused.failed(Instant::now());
-            self.listener.failed(Reason::Refused);
+            self.listener.failed(FailureReason::Refused);
         }
         more
     }

@@ -1,0 +1,223 @@
+//! `picket agent`
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use kernel::{Feature, Features};
+use policy_compiler::lower::{Options, RevokedBit};
+use policy_compiler::validate;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{Outcome, bridges};
+use crate::agent::dump;
+use crate::agent::enforcer::Kernel;
+use crate::agent::engine::{Engine, Listener, Settings, Sync};
+use crate::agent::folder::{self, Folder};
+use crate::agent::log;
+use crate::agent::metrics::{FailureReason, Metrics, SyncType};
+use crate::agent::preflight::{self, Severity};
+use crate::agent::revoke::{self, Handle, Hold, Judged, Revoker, Scope};
+use crate::agent::rundir::RunDir;
+use crate::agent::server::Server;
+use crate::agent::snapshot::Snapshot;
+use crate::cli::{Agent, OwnTables, Revocation};
+
+pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
+    log::start(
+        arguments.log.log_format.into(),
+        arguments.log.log_level.into(),
+    )?;
+    let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
+    let bridges = bridges(&arguments.bridges)?;
+    let preflight = look_around(arguments);
+    let options = Options {
+        node_egress: arguments.node_egress.node_egress.into(),
+        revoked: arguments.mark_bit,
+        bridges,
+        ..Options::default()
+    };
+    let settings = Settings {
+        node: arguments.node.clone(),
+        options,
+        budgets: arguments.budget.budgets(),
+        preflight,
+    };
+    let metrics = Metrics::new();
+    let revoker = start_revoker(arguments, &metrics)?;
+    let listener = Reports {
+        metrics: metrics.clone(),
+        revoker: revoker.handle(),
+        revoked: arguments.mark_bit,
+        hold: None,
+    };
+    let owns = owns_tables(arguments)?;
+    let source = Folder::watch(
+        &arguments.manifests,
+        folder::Settings {
+            options: validate::Options {
+                lenient_cidr: arguments.lenient_cidr,
+            },
+            ..folder::Settings::default()
+        },
+    )?;
+    // The engine blocks while the kernel works, so it has this thread for itself, and the server has another.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let kernel = if owns {
+            Kernel::open_owner()
+        } else {
+            Kernel::open()
+        };
+        let kernel = kernel.context("nftables can not be used")?;
+        let (engine, snapshots) = Engine::new(source, kernel, listener, settings);
+        let server = Server {
+            bind: Some(arguments.metrics_bind),
+            socket: run_dir.socket(),
+            snapshots,
+            metrics,
+            dump: dump::list,
+        };
+        let _server = server.start().context("no thread can be started")?;
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        info!(node = %arguments.node, manifests = %arguments.manifests.display(), "started");
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        engine.run(stop).await;
+        info!("stopped; what is in force stays in force");
+        anyhow::Ok(())
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Says what keeps policies from being enforced here. None of it is a reason not to enforce what can be.
+fn look_around(arguments: &Agent) -> Vec<String> {
+    let options = preflight::Options {
+        bridges: arguments.bridges.clone(),
+        set_bridge_netfilter: arguments.set_bridge_netfilter,
+        revoked: arguments.mark_bit,
+    };
+    let findings = preflight::inspect(&options);
+    for finding in &findings {
+        let (code, message) = (finding.code, &finding.message);
+        match finding.severity {
+            Severity::Error => error!(?code, "{message}"),
+            Severity::Warning => warn!(?code, "{message}"),
+            Severity::Note => info!(?code, "{message}"),
+        }
+    }
+    findings.iter().map(ToString::to_string).collect()
+}
+
+/// Whether our tables are to belong to us.
+fn owns_tables(arguments: &Agent) -> anyhow::Result<bool> {
+    if arguments.own_tables == OwnTables::Never {
+        return Ok(false);
+    }
+    let features = Features::probe().context("the kernel can not be asked for its features")?;
+    let owns = features.has(Feature::TablePersist);
+    if !owns {
+        info!(
+            "this kernel has no tables with an owner (Linux 6.9): what others change in ours is repaired"
+        );
+    }
+    Ok(owns)
+}
+
+fn start_revoker(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Revoker> {
+    let options = revoke::Options {
+        mode: match arguments.revocation {
+            Revocation::Revoke => revoke::Mode::Revoke,
+            Revocation::Keep => revoke::Mode::Keep,
+        },
+        ..revoke::Options::default()
+    };
+    let metrics = metrics.clone();
+    let mut last = revoke::Status::default();
+    let report = move |status: &revoke::Status| {
+        metrics.revoked(status.revoked - last.revoked);
+        if let Some(connection) = status.overwritten
+            && last.overwritten.is_none()
+        {
+            error!(
+                "a connection that is no longer allowed stays open, since something else sets its whole mark for each packet: {connection}; picket preflight names such rules"
+            );
+        }
+        match (&status.failure, &last.failure) {
+            (Some(failure), before) if before.as_ref() != Some(failure) => {
+                error!("open connections can not be judged now, and are later: {failure}");
+            }
+            (None, Some(_)) => info!("open connections are judged again"),
+            _ => {}
+        }
+        last = status.clone();
+    };
+    Revoker::start(options, report).context("open connections can not be judged")
+}
+
+/// Tells metrics and the revoker what the engine does.
+struct Reports {
+    metrics: Metrics,
+    revoker: Handle,
+    revoked: RevokedBit,
+    hold: Option<Hold>,
+}
+
+impl Listener for Reports {
+    fn queued(&mut self) {
+        self.metrics.queued(SystemTime::now());
+    }
+
+    fn applying(&mut self) {
+        self.hold = Some(self.revoker.hold());
+    }
+
+    fn judge(&mut self, snapshot: &Arc<Snapshot>, scope: Scope) {
+        let state = Judged {
+            cluster: Arc::new(snapshot.effective.clone()),
+            node: snapshot.node.as_str().into(),
+            node_egress: snapshot.node_egress,
+            closed: Arc::new(snapshot.closed.clone()),
+            revoked: self.revoked,
+        };
+        self.revoker.judge(state, scope);
+    }
+
+    fn synced(&mut self, sync: &Sync) {
+        let kind = if sync.full {
+            SyncType::Full
+        } else {
+            SyncType::Partial
+        };
+        self.metrics.synced(kind, sync.duration);
+        self.metrics.compiled(sync.compile);
+        if let Some(after) = sync.policy {
+            self.metrics.policy_programmed(after);
+        }
+        if let Some(after) = sync.pod {
+            self.metrics.pod_programmed(after);
+        }
+    }
+
+    fn failed(&mut self, reason: FailureReason) {
+        self.metrics.sync_failed(reason);
+    }
+
+    fn repaired(&mut self) {
+        self.metrics.drift_repaired();
+    }
+
+    fn rested(&mut self) {
+        self.hold = None;
+    }
+}

@@ -1,0 +1,128 @@
+//! What others change of our tables.
+
+use std::time::{Duration, Instant};
+
+use crate::live::{Agent, Live};
+use crate::manifests::policy;
+
+/// Where others can change them.
+fn open() -> (Live, Agent) {
+    let mut live = Live::new(&["--own-tables", "never"]);
+    live.replace("policy.yaml", &policy("p", &mut super::life::random(7)));
+    let agent = live.started();
+    (live, agent)
+}
+
+fn repairs(live: &Live) -> u64 {
+    let status = live.run(&["status", "-o", "json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    status["drift"]["repairs"].as_u64().unwrap()
+}
+
+/// Somebody changes our tables, and they are repaired, counted and reported.
+fn is_repaired(change: &str) {
+    let (mut live, agent) = open();
+    let wanted = live.wanted();
+    assert_eq!(repairs(&live), 0);
+    live.world.node.nft(change).unwrap();
+    live.until("the tables are repaired", &agent, |live| {
+        let found = live.world.nftables.read().unwrap();
+        found.unknown.is_empty() && crate::live::sorted(found.ruleset) == wanted
+    });
+    live.until("the repair is counted", &agent, |live| repairs(live) == 1);
+    assert!(agent.log().contains("nft"), "{}", agent.log());
+}
+
+#[test]
+fn a_flushed_ruleset_is_repaired() {
+    is_repaired("flush ruleset");
+}
+
+#[test]
+fn a_deleted_table_is_repaired() {
+    is_repaired("delete table inet picket");
+}
+
+#[test]
+fn a_deleted_base_chain_is_repaired() {
+    is_repaired("delete chain inet picket ingress");
+}
+
+#[test]
+fn a_flushed_chain_is_repaired() {
+    is_repaired("flush chain inet picket ingress");
+}
+
+#[test]
+fn a_changed_element_is_repaired() {
+    is_repaired("delete element inet picket local4 { 10.0.0.4 }");
+}
+
+#[test]
+fn an_added_element_is_repaired() {
+    is_repaired("add element inet picket local6 { fd00::99 }");
+}
+
+#[test]
+fn an_added_rule_is_repaired() {
+    is_repaired("insert rule inet picket ingress limit rate 5/second accept");
+}
+
+#[test]
+fn an_added_rule_of_our_shape_is_repaired() {
+    is_repaired("insert rule inet picket ingress accept");
+}
+
+#[test]
+fn a_sleeping_table_is_repaired() {
+    is_repaired("add table inet picket { flags dormant; }");
+}
+
+#[test]
+fn who_flushes_in_a_loop_meets_backoff_and_an_alarm() {
+    let (mut live, agent) = open();
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut flushes = 0;
+    live.until("there is an alarm", &agent, |live| {
+        live.world.node.nft("flush ruleset").unwrap();
+        flushes += 1;
+        assert!(
+            Instant::now() < end,
+            "no alarm after {flushes}: {}",
+            agent.log()
+        );
+        let status = live.run(&["status", "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["drift"]["alarm"] == true
+    });
+    live.quiet(&agent);
+}
+
+#[test]
+fn owned_tables_can_neither_be_flushed_nor_changed() {
+    let mut live = Live::new(&[]);
+    let agent = live.started();
+    let held = live.held();
+    live.under_flood(|live| {
+        for _ in 0..20 {
+            // Not ours, but everything else: so the witness counts in a table of its own, which is made again.
+            assert!(live.world.node.nft("delete table inet picket").is_err());
+            assert!(
+                live.world
+                    .node
+                    .nft("flush chain inet picket ingress")
+                    .is_err()
+            );
+            assert!(
+                live.world
+                    .node
+                    .nft("insert rule inet picket ingress accept")
+                    .is_err()
+            );
+        }
+    });
+    live.world.node.nft("flush ruleset").unwrap();
+    assert!(live.held() == held);
+    assert_eq!(repairs(&live), 0);
+    drop(agent);
+}

@@ -1,0 +1,248 @@
+//! An agent that runs on a node through which packets flow.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use controller::{cluster, source};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use policy_compiler::compile::compile;
+use policy_compiler::lower::{Options, lower};
+use policy_compiler::ruleset::Ruleset;
+use policy_compiler::validate;
+
+use crate::manifests::{self, NODE};
+use crate::world::{Flood, World, frame, open_frame};
+
+/// How long something that must come about may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder that goes with the test.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("picket-{name}-{}-{next}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process, killed at the latest with the test.
+pub(crate) struct Agent {
+    child: Child,
+    /// What it wrote on stderr so far.
+    log: Arc<Mutex<String>>,
+}
+
+impl Agent {
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Its exit code, when it has ended.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node, and what its agent is told.
+pub(crate) struct Live {
+    pub(crate) world: World,
+    pub(crate) manifests: Folder,
+    pub(crate) run_dir: Folder,
+    /// What is in the files of the folder, as far as it is good.
+    pub(crate) files: BTreeMap<String, String>,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Live {
+    /// With what always holds, and no agent yet.
+    pub(crate) fn new(arguments: &[&str]) -> Self {
+        let mut live = Self {
+            world: World::new(),
+            manifests: Folder::new("manifests"),
+            run_dir: Folder::new("run"),
+            files: BTreeMap::new(),
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+        };
+        live.replace("base.yaml", &manifests::base());
+        live
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.manifests.path().join(file)
+    }
+
+    /// Puts a file in place of another, or of none, in one step.
+    pub(crate) fn replace(&mut self, file: &str, text: &str) {
+        let beside = self.manifests.path().join(".new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.path(file)).unwrap();
+        self.files.insert(file.to_owned(), text.to_owned());
+    }
+
+    pub(crate) fn remove(&mut self, file: &str) {
+        fs::remove_file(self.path(file)).unwrap();
+        self.files.remove(file);
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+        command
+            .args(arguments)
+            .arg("--run-dir")
+            .arg(self.run_dir.path());
+        command
+    }
+
+    /// Starts an agent.
+    pub(crate) fn start(&self) -> Agent {
+        let mut command = self.command(&["agent", "--node", NODE, "--manifests"]);
+        command.arg(self.manifests.path()).args(&self.arguments);
+        command.stderr(Stdio::piped()).stdin(Stdio::null());
+        let mut child = self.world.node.run(|| command.spawn()).unwrap().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = written.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Agent { child, log }
+    }
+
+    /// Starts an agent, and waits until what the files say is in force.
+    pub(crate) fn started(&mut self) -> Agent {
+        let agent = self.start();
+        self.quiet(&agent);
+        agent
+    }
+
+    /// Another command on the node.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        self.world.node.run(|| command.output()).unwrap().unwrap()
+    }
+
+    /// What the files say.
+    pub(crate) fn wanted(&self) -> Ruleset {
+        let files = self.files.iter();
+        let files = files.map(|(name, text)| (name.as_str(), text.as_bytes()));
+        let loaded = source::load_bytes(files).unwrap();
+        let cluster = cluster::build(&loaded, validate::Options::default()).unwrap();
+        sorted(lower(&compile(&cluster, NODE), &Options::default()))
+    }
+
+    /// What the kernel holds, but for what is not ours.
+    pub(crate) fn held(&mut self) -> Ruleset {
+        sorted(self.world.nftables.read().unwrap().ruleset)
+    }
+
+    /// Waits until the kernel holds what the files say, and nothing strange.
+    pub(crate) fn quiet(&mut self, agent: &Agent) {
+        let wanted = self.wanted();
+        self.until("the kernel holds what the files say", agent, |live| {
+            live.held() == wanted
+        });
+    }
+
+    /// Waits for something.
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        agent: &Agent,
+        mut condition: impl FnMut(&mut Self) -> bool,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(
+                Instant::now() < deadline,
+                "it does not come to it that {what}:\n{}",
+                agent.log()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends what is always denied and what is always allowed while `work` goes on, and counts. Nothing passes that may
+    /// not, and nothing is lost that may.
+    pub(crate) fn under_flood<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let flood = self.start_flood();
+        let outcome = work(self);
+        drop(flood);
+        self.check_flood(&[]);
+        outcome
+    }
+
+    /// The same until what is returned is dropped.
+    pub(crate) fn start_flood(&mut self) -> Flood {
+        let (denied, allowed) = manifests::always();
+        let denied = denied.into_iter().map(|one| frame(one, false));
+        let allowed = allowed.into_iter().map(|one| frame(one, true));
+        let open = manifests::open().into_iter().map(open_frame);
+        self.world.counts();
+        self.world
+            .start_flood(denied.chain(allowed).chain(open).collect())
+    }
+
+    /// What came of it. `done` is what was done meanwhile.
+    pub(crate) fn check_flood(&mut self, done: &[String]) {
+        let counts = self.world.counts();
+        let least = counts.denied.min(counts.allowed).min(counts.open);
+        assert!(least > 0, "{counts:?}");
+        let wrong = (counts.leaked, counts.lost, counts.broken);
+        assert_eq!(wrong, (0, 0, 0), "{counts:?} {done:?}");
+    }
+}
+
+/// The chains in one order, since the kernel has them in that in which they were made.
+pub(crate) fn sorted(mut ruleset: Ruleset) -> Ruleset {
+    for table in &mut ruleset.tables {
+        table
+            .chains
+            .sort_by_key(|chain| (chain.base.is_none(), chain.name.clone()));
+    }
+    ruleset
+}
