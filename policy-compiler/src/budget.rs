@@ -27,7 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::count::Count;
-use self::pods::{LocalPods, Sets};
+use self::pods::LocalPods;
+pub(crate) use self::pods::{Found, SetKey, Sets};
 use crate::model::{Cluster, NamespacedName, PolicyId};
 
 #[cfg(doc)]
@@ -213,6 +214,34 @@ pub fn check_all(cluster: &Cluster, budgets: &Budgets) -> Vec<Exceeded> {
     exceeded(cluster, &LocalPods::new(cluster, None), budgets).collect()
 }
 
+/// What was counted of one namespace on a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    /// What it needs too much of.
+    pub(crate) exceeded: Option<Exceeded>,
+    /// So many addresses of pods may come anywhere in the cluster before it may need too much.
+    pub(crate) room: usize,
+}
+
+/// Counts one namespace.
+pub(crate) fn count<'a>(
+    cluster: &'a Cluster,
+    node: &str,
+    namespace: &str,
+    budgets: &'a Budgets,
+    sets: &mut Sets<'a>,
+) -> Counted {
+    let pods = pods::local_pods_in(cluster, node, namespace);
+    let mut count = Count::new(cluster, namespace, budgets);
+    let result = count.run(&pods, sets);
+    Counted {
+        exceeded: result
+            .err()
+            .map(|resource| count.exceeded(resource, node, namespace)),
+        room: count.room(),
+    }
+}
+
 fn exceeded<'a>(
     cluster: &'a Cluster,
     local: &'a LocalPods<'a>,
@@ -222,14 +251,7 @@ fn exceeded<'a>(
     local.iter().filter_map(move |(node, namespace, pods)| {
         let mut count = Count::new(cluster, namespace, budgets);
         let resource = count.run(pods, &mut sets).err()?;
-        Some(Exceeded {
-            node: node.to_owned(),
-            namespace: namespace.to_owned(),
-            resource,
-            limit: budgets.limit(resource),
-            found: count.spent(resource),
-            policies: count.largest(resource, BLAMED),
-        })
+        Some(count.exceeded(resource, node, namespace))
     })
 }
 

@@ -5,12 +5,14 @@
 //! ```
 //!
 //! It remembers what it made, and of what: local pods and their classes (`enforced`), the peers that classes name and
-//! who is in them (`peers`, found by `selectors`), and the parts of the ruleset (`lowered`). An update compares the
+//! who is in them (`peers`, found by `selectors`), the parts of the ruleset (`lowered`), and what each namespace needs of
+//! its budget (`budgets`). An update compares the
 //! objects with those of the update before, which share what did not change, and makes again what depends on the rest.
 //!
 //! One task owns it. Whatever the order in which objects come, the rules are those that [`crate::compile`] and
 //! [`crate::lower`] make of the same objects from nothing, byte for byte.
 
+mod budgets;
 mod enforced;
 mod intern;
 mod lowered;
@@ -21,9 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use self::budgets::Ledger;
 use self::enforced::{Enforced, Input, Setting};
 use self::intern::Interner;
-use crate::budget::{self, Budgets, Exceeded};
+use crate::budget::{Budgets, Exceeded};
 use crate::lower::Options;
 use crate::model::{Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
 use crate::name::Namer;
@@ -102,9 +105,9 @@ pub struct Index {
     cluster: Cluster,
     isolated: BTreeSet<PolicyId>,
     /// Of which the rules were made.
-    objects: Input,
+    input: Input,
     enforced: Enforced,
-    exceeded: BTreeMap<String, Exceeded>,
+    ledger: Ledger,
 }
 
 impl Index {
@@ -132,8 +135,8 @@ impl Index {
             interner: Interner::default(),
             cluster: Cluster::default(),
             isolated: BTreeSet::new(),
-            objects: Input::default(),
-            exceeded: BTreeMap::new(),
+            input: Input::default(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -168,13 +171,19 @@ impl Index {
 
     /// Brings the rules up to date with the objects.
     pub fn update(&mut self) -> Update {
-        let cluster = self.without_isolated(&self.cluster);
-        let exceeded = budget::check(&cluster, &self.setting.node, &self.budgets);
-        let closed = budget::pods_of(&cluster, &self.setting.node, exceeded.keys());
-        let objects = Input { cluster, closed };
+        self.enforced
+            .follow_members(&self.input.cluster, &self.cluster);
+        let now = (&self.input, &self.enforced);
+        let input = self.ledger.input(
+            &self.cluster,
+            &self.isolated,
+            &self.setting,
+            &self.budgets,
+            now,
+        );
         let before = self.enforced.ruleset().clone();
-        let touched = self.enforced.follow(&self.setting, &self.objects, &objects);
-        (self.objects, self.exceeded) = (objects, exceeded);
+        let touched = self.enforced.follow(&self.setting, &self.input, &input);
+        self.input = input;
         Update {
             changed: before != *self.enforced.ruleset(),
             touched,
@@ -194,7 +203,7 @@ impl Index {
     /// The objects as they are enforced, as of the last [`Index::update`]: policies that are isolated have no rules, and
     /// namespaces over their budget the policies that were in force before.
     pub fn effective(&self) -> Cluster {
-        self.objects.cluster.clone()
+        self.input.cluster.clone()
     }
 
     /// The policies whose rules a chain or a set of the ruleset has, by its name.
@@ -204,25 +213,12 @@ impl Index {
 
     /// The namespaces that are over their budget, as of the last [`Index::update`].
     pub fn exceeded(&self) -> &BTreeMap<String, Exceeded> {
-        &self.exceeded
+        self.ledger.exceeded()
     }
 
     /// The node's pods that send and receive nothing because their namespace is over its budget.
     pub fn closed(&self) -> &BTreeSet<NamespacedName> {
-        &self.objects.closed
-    }
-
-    fn without_isolated(&self, cluster: &Cluster) -> Cluster {
-        let mut cluster = cluster.clone();
-        for id in &self.isolated {
-            if let Some(policy) = cluster.policies.get(id) {
-                let mut policy = NetworkPolicy::clone(policy);
-                policy.ingress = policy.ingress.take().map(|_| Vec::new());
-                policy.egress = policy.egress.take().map(|_| Vec::new());
-                cluster.add_policy(policy);
-            }
-        }
-        cluster
+        &self.input.closed
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::class::{Merged, RuleSize, names_ports, size};
 use super::pods::{LocalPod, NamedPort, SetKey, Sets, steps};
-use super::{Budgets, Resource};
+use super::{BLAMED, Budgets, Exceeded, Resource};
 use crate::model::{
     Cluster, Direction, NetworkPolicy, Peer, Peers, PolicyId, PortMatch, Ports, Rule,
 };
@@ -36,6 +36,32 @@ impl<'a> Count<'a> {
             by_policy: vec![Amounts::default(); policies.len()],
             policies,
         }
+    }
+
+    /// That the namespace needs too much.
+    pub(super) fn exceeded(&self, resource: Resource, node: &str, namespace: &str) -> Exceeded {
+        Exceeded {
+            node: node.to_owned(),
+            namespace: namespace.to_owned(),
+            resource,
+            limit: self.budgets.limit(resource),
+            found: self.spent(resource),
+            policies: self.largest(resource, BLAMED),
+        }
+    }
+
+    /// How many addresses may come in the cluster before more may be too much: each may be in the set of each rule, and
+    /// in a piece for each port at which ranges are cut.
+    pub(super) fn room(&self) -> usize {
+        let of_one = |most: usize| most.saturating_mul(2).saturating_add(1);
+        let (rules, ports) = (self.spent(Resource::Rules), self.spent(Resource::Ports));
+        let of_one = rules.saturating_add(1).saturating_mul(of_one(ports));
+        let left = |resource| {
+            self.budgets
+                .limit(resource)
+                .saturating_sub(self.spent(resource))
+        };
+        left(Resource::Elements).min(left(Resource::Steps)) / of_one
     }
 
     pub(super) fn spent(&self, resource: Resource) -> usize {

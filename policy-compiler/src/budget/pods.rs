@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{
-    Cluster, LabelSelector, Labels, NamespaceScope, NamespacedName, Peer, Pod, Protocol,
-};
+use crate::model::{Cluster, LabelSelector, Labels, NamespaceScope, Peer, Pod, Protocol};
 
 /// A port that a pod declares, if it has a name.
 pub(super) type NamedPort<'a> = (&'a str, Protocol, u16);
@@ -14,6 +12,15 @@ pub(super) type NamedPort<'a> = (&'a str, Protocol, u16);
 pub(super) struct LocalPod<'a> {
     pub(super) labels: &'a Labels,
     pub(super) ports: BTreeSet<NamedPort<'a>>,
+}
+
+impl<'a> LocalPod<'a> {
+    fn new(pod: &'a Pod) -> Self {
+        Self {
+            labels: &pod.labels,
+            ports: named_ports(pod).collect(),
+        }
+    }
 }
 
 /// The pods of nodes, by node and namespace.
@@ -32,10 +39,7 @@ impl<'a> LocalPods<'a> {
                 let pods = by_node
                     .entry((node, pod.id.namespace.as_str()))
                     .or_default();
-                pods.insert(LocalPod {
-                    labels: &pod.labels,
-                    ports: named_ports(pod).collect(),
-                });
+                pods.insert(LocalPod::new(pod));
             }
         }
         Self(by_node)
@@ -45,6 +49,19 @@ impl<'a> LocalPods<'a> {
         let pods = self.0.iter();
         pods.map(|((node, namespace), pods)| (*node, *namespace, pods))
     }
+}
+
+/// The pods of one node in one namespace.
+pub(super) fn local_pods_in<'a>(
+    cluster: &'a Cluster,
+    node: &str,
+    namespace: &str,
+) -> BTreeSet<LocalPod<'a>> {
+    let pods = cluster.pods_in(namespace).filter(|pod| {
+        let is_local = pod.is_on_pod_network() && pod.node.as_deref() == Some(node);
+        is_local && cluster.addresses_of(pod).next().is_some()
+    });
+    pods.map(LocalPod::new).collect()
 }
 
 fn named_ports(pod: &Pod) -> impl Iterator<Item = NamedPort<'_>> {
@@ -61,37 +78,49 @@ struct Group<'a> {
 }
 
 /// A set by what it holds: the pods of a peer, or their ports of a name.
-pub(super) type SetKey<'a> = (Option<&'a Peer>, Option<(&'a str, Protocol)>);
+pub(crate) type SetKey<'a> = (Option<&'a Peer>, Option<(&'a str, Protocol)>);
 
 /// The sizes of sets, each found out once for all namespaces and nodes.
-pub(super) struct Sets<'a> {
+pub(crate) struct Sets<'a> {
     cluster: &'a Cluster,
-    /// By namespace; none before a peer selects in it.
-    pods: BTreeMap<&'a str, Option<BTreeMap<&'a Labels, Group<'a>>>>,
+    /// What somebody knows without a look at the cluster.
+    sizes: &'a dyn Fn(SetKey<'_>) -> Option<Found>,
+    /// Namespaces that have pods; none before somebody asks for a set that is not known.
+    pods: Option<Namespaces<'a>>,
     known: BTreeMap<SetKey<'a>, Found>,
 }
 
+/// The pods of namespaces; none before a peer selects in it.
+type Namespaces<'a> = BTreeMap<&'a str, Option<BTreeMap<&'a Labels, Group<'a>>>>;
+
 /// How many elements a set needs, and how many comparisons it takes to find out.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Found {
-    pub(super) elements: usize,
-    pub(super) steps: usize,
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) elements: usize,
+    pub(crate) steps: usize,
 }
 
 impl<'a> Sets<'a> {
     pub(super) fn new(cluster: &'a Cluster) -> Self {
-        let mut namespaces: Vec<_> = cluster
-            .pods
-            .keys()
-            .map(|id| id.namespace.as_str())
-            .collect();
-        namespaces.dedup();
-        let pods = namespaces.into_iter().map(|name| (name, None)).collect();
+        Self::with_sizes(cluster, &|_| None)
+    }
+
+    /// With sizes that somebody knows.
+    pub(crate) fn with_sizes(
+        cluster: &'a Cluster,
+        sizes: &'a dyn Fn(SetKey<'_>) -> Option<Found>,
+    ) -> Self {
         Self {
             cluster,
-            pods,
+            sizes,
+            pods: None,
             known: BTreeMap::new(),
         }
+    }
+
+    /// What was found out.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (SetKey<'a>, Found)> {
+        self.known.iter().map(|(key, found)| (*key, *found))
     }
 
     /// The size of a set. Stops when it took more than `most` steps.
@@ -99,7 +128,7 @@ impl<'a> Sets<'a> {
         if let Some(found) = self.known.get(&key) {
             return *found;
         }
-        let found = self.count(key, most);
+        let found = (self.sizes)(key).unwrap_or_else(|| self.count(key, most));
         if found.steps <= most {
             self.known.insert(key, found);
         }
@@ -121,7 +150,8 @@ impl<'a> Sets<'a> {
         };
         let mut found = Found::default();
         let cluster = self.cluster;
-        for (namespace, groups) in &mut self.pods {
+        let pods = self.pods.get_or_insert_with(|| namespaces(cluster));
+        for (namespace, groups) in pods {
             found.steps += scope.map_or(1, scope_steps);
             if found.steps > most {
                 return found;
@@ -147,6 +177,16 @@ impl<'a> Sets<'a> {
     }
 }
 
+fn namespaces(cluster: &Cluster) -> Namespaces<'_> {
+    let mut namespaces: Vec<_> = cluster
+        .pods
+        .keys()
+        .map(|id| id.namespace.as_str())
+        .collect();
+    namespaces.dedup();
+    namespaces.into_iter().map(|name| (name, None)).collect()
+}
+
 fn is_in(cluster: &Cluster, namespace: &str, scope: &NamespaceScope) -> bool {
     match scope {
         NamespaceScope::Own(own) => own == namespace,
@@ -158,15 +198,15 @@ fn is_in(cluster: &Cluster, namespace: &str, scope: &NamespaceScope) -> bool {
 
 fn groups_of<'a>(cluster: &'a Cluster, namespace: &str) -> BTreeMap<&'a Labels, Group<'a>> {
     let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
-    let pods = cluster.pods.range(NamespacedName::new(namespace, "")..);
-    let pods = pods.map(|(_, pod)| pod);
-    let pods = pods.take_while(|pod| pod.id.namespace == namespace);
+    let pods = cluster.pods_in(namespace);
     for pod in pods.filter(|pod| pod.is_on_pod_network()) {
         let addresses = cluster.addresses_of(pod).count();
         if addresses > 0 {
             let group = groups.entry(pod.labels.as_ref()).or_default();
             group.addresses += addresses;
-            for (name, protocol, _) in named_ports(pod) {
+            // A number that two containers have behind the name is one.
+            let ports: BTreeSet<_> = named_ports(pod).collect();
+            for (name, protocol, _) in ports {
                 *group.named_ports.entry((name, protocol)).or_default() += addresses;
             }
         }

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use super::Collision;
 use super::lowered::{Dirty, Lowered};
-use super::peers::Peers;
-use crate::compile::peers::PeerPods;
+use super::peers::{MemberChanges, Peers};
+use crate::budget::SetKey;
+use crate::compile::peers::{PeerPods, identity_of_named_port, identity_of_peer};
 use crate::compile::rules::Matches;
 use crate::compile::{ClassPlan, compile_closed};
-use crate::ir::{LocalPod, NodeIr};
+use crate::ir::{LocalPod, NodeIr, PeerMatch, PeerMembers};
 use crate::lower::{Options, lower};
-use crate::model::{Cluster, Direction, NamespacedName, Owner, Pod, PolicyId};
+use crate::model::{Cluster, Direction, NamespacedName, Owner, Peer, Pod, PolicyId};
 use crate::name::Namer;
 use crate::ruleset::Ruleset;
 
@@ -21,6 +22,23 @@ pub(super) struct Setting {
     pub(super) node: String,
     pub(super) options: Options,
     pub(super) namer: Namer,
+}
+
+impl Setting {
+    /// How rules name a set.
+    pub(super) fn name_of(&self, key: SetKey<'_>) -> PeerMatch {
+        match key {
+            (None, None) => PeerMatch::Any,
+            (Some(peer), None) => {
+                let (readable, identity) = identity_of_peer(peer);
+                PeerMatch::Set(self.namer.short(&readable, &identity))
+            }
+            (peer, Some((port, protocol))) => {
+                let (readable, identity) = identity_of_named_port(&(peer, port, protocol));
+                PeerMatch::NamedPorts(self.namer.short(&readable, &identity))
+            }
+        }
+    }
 }
 
 /// The objects that rules are made of.
@@ -45,6 +63,8 @@ struct Parts {
     /// Classes by name.
     classes: BTreeMap<String, KnownClass>,
     peers: Peers,
+    /// What sets gained and lost since the rules were lowered.
+    members: MemberChanges,
     lowered: Lowered,
 }
 
@@ -74,6 +94,7 @@ impl Enforced {
             parts: Some(Parts {
                 classes: BTreeMap::new(),
                 peers: Peers::default(),
+                members: MemberChanges::new(),
                 lowered,
             }),
         }
@@ -83,8 +104,52 @@ impl Enforced {
         self.ir.policies_behind(name)
     }
 
+    /// Whether the pod is one of the node's.
+    pub(super) fn has_pod(&self, id: &NamespacedName) -> bool {
+        self.ir.pods.contains_key(&id.to_string())
+    }
+
+    /// Whether rules may look into the set.
+    pub(super) fn has_set(&self, name: &PeerMatch) -> bool {
+        match name {
+            PeerMatch::Any => false,
+            PeerMatch::Set(name) => self.ir.peers.contains_key(name),
+            PeerMatch::NamedPorts(name) => self.ir.named_ports.contains_key(name),
+        }
+    }
+
+    /// How many sets rules may look into.
+    pub(super) fn sets(&self) -> usize {
+        self.ir.peers.len() + self.ir.named_ports.len()
+    }
+
+    /// The name and the size of a set that is known: of pods, since a block's ports are counted for all pods.
+    pub(super) fn size(&self, key: SetKey<'_>, setting: &Setting) -> Option<(PeerMatch, usize)> {
+        if self.parts.is_none() || matches!(key.0, Some(Peer::Block(_))) {
+            return None;
+        }
+        let name = setting.name_of(key);
+        let size = match &name {
+            PeerMatch::Any => return None,
+            PeerMatch::Set(name) => match &self.ir.peers.get(name)?.members {
+                PeerMembers::Pods(members) => members.len(),
+                PeerMembers::Block(_) => return None,
+            },
+            PeerMatch::NamedPorts(name) => self.ir.named_ports.get(name)?.members.len(),
+        };
+        Some((name, size))
+    }
+
     pub(super) fn ruleset(&self) -> &Ruleset {
         &self.ruleset
+    }
+
+    /// Brings the members of known sets up to date, before [`Enforced::follow`] does the rest: how large they are decides
+    /// what is enforced.
+    pub(super) fn follow_members(&mut self, from: &Cluster, to: &Cluster) {
+        if let Some(parts) = &mut self.parts {
+            parts.members = parts.peers.follow(from, to, &mut self.ir);
+        }
     }
 
     /// Makes of the rules of `from` those of `to`. Gives the addresses whose connections may have another verdict than
@@ -142,7 +207,7 @@ impl Parts {
         ir: &mut NodeIr,
         touched: &mut BTreeSet<IpAddr>,
     ) -> Result<(), Collision> {
-        let members = self.peers.follow(&from.cluster, &to.cluster, ir);
+        let members = std::mem::take(&mut self.members);
         touched.extend(members.values().flatten().map(|change| change.address));
         let edited = edited(&from.cluster, &to.cluster);
         let mut dirty = Dirty {

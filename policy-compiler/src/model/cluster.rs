@@ -206,6 +206,11 @@ impl Cluster {
         pod.addresses.iter().copied().filter(owns)
     }
 
+    /// How many addresses belong to somebody.
+    pub(crate) fn addresses(&self) -> usize {
+        self.owners.len()
+    }
+
     /// The pods of a namespace, in order.
     pub fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Pod> + use<'_> {
         let namespace = namespace.to_owned();

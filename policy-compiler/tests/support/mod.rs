@@ -192,6 +192,7 @@ fn cluster_with(
 }
 
 /// Every connection between the addresses of [`cluster`] and two outside of it.
+#[allow(dead_code, reason = "not every test asks about connections")]
 pub(crate) fn connections() -> Vec<Connection> {
     let ports = 1..=LAST_PORT + 1;
     let mut transports: Vec<_> = ports

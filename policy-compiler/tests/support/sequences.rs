@@ -24,8 +24,10 @@ pub(crate) enum Event {
 /// A sequence, and what rules are made for.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
+    #[allow(dead_code, reason = "not every test has another")]
     pub(crate) node: &'static str,
     pub(crate) options: Options,
+    #[allow(dead_code, reason = "not every test has another")]
     pub(crate) namer: Namer,
     pub(crate) events: Vec<Event>,
 }
