@@ -457,3 +457,76 @@ fn what_nobody_told_of_is_found_by_the_rescan() {
     fs::write(watched.beside("other"), namespace("z")).unwrap();
     watched.until_ids(&["Namespace z"]);
 }
+
+#[test]
+fn ten_thousand_files_are_read_and_one_that_changes_is_read_alone() {
+    let text = |n: usize| policy("x", &format!("p{n}"));
+    let files: Vec<_> = (0..10_000)
+        .map(|n| (format!("d{}/{n}.yaml", n % 10), text(n)))
+        .collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let mut watched = Watched::with(&files);
+    watched.until("all", |watched| watched.objects.len() == 10_001);
+    // Who would read it again would find it broken now, though nobody told of it.
+    let hidden = watched.path("d1/1.yaml");
+    fs::hard_link(&hidden, watched.beside("other")).unwrap();
+    fs::write(watched.beside("other"), "kind: [").unwrap();
+    watched.write("d0/0.yaml", &policy("x", "changed"));
+    watched.until("the change", |watched| {
+        watched.objects.contains_key("NetworkPolicy x/changed")
+    });
+    watched.sync();
+    assert!(watched.problems.is_empty());
+    assert_eq!(watched.objects.len(), 10_001);
+}
+
+#[test]
+fn more_events_than_the_kernel_keeps_lose_nothing_and_believe_no_writer() {
+    let both = format!("{}---\n{}", policy("x", "half"), policy("x", "whole"));
+    let mut watched = Watched::with(&[("slow.yaml", &both), ("old.yaml", &policy("x", "old"))]);
+    watched.until_ids(&[
+        "Namespace x",
+        "NetworkPolicy x/half",
+        "NetworkPolicy x/old",
+        "NetworkPolicy x/whole",
+    ]);
+    // Nobody takes the events, until there are more than the kernel keeps.
+    let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let most: usize = most.trim().parse().unwrap();
+    // Two events of which none is taken hold up who reads.
+    watched.write("few.yaml", &namespace("few"));
+    watched.write("bad.yaml", "kind: [");
+    for _ in 0..=most {
+        watched.write("noise", "x");
+    }
+    watched.rename("old.yaml", "new.yaml");
+    watched.write("last.yaml", &namespace("last"));
+    let mut file = fs::File::create(watched.path("slow.yaml")).unwrap();
+    file.write_all(policy("x", "half").as_bytes()).unwrap();
+    watched.until("the last", |watched| {
+        watched.objects.contains_key("Namespace last")
+    });
+    // It goes on before it could count as quiet.
+    let text = format!("---\n{}", policy("x", "whole"));
+    for part in text.as_bytes().chunks(8) {
+        file.write_all(part).unwrap();
+        watched.sync();
+    }
+    drop(file);
+    watched.remove("bad.yaml");
+    watched.until_well();
+    watched.sync();
+    watched.assert_ids(&[
+        "Namespace few",
+        "Namespace last",
+        "Namespace x",
+        "NetworkPolicy x/half",
+        "NetworkPolicy x/old",
+        "NetworkPolicy x/whole",
+    ]);
+    watched.assert_never_deleted("NetworkPolicy x/old");
+    watched.assert_never_deleted("NetworkPolicy x/whole");
+}

@@ -60,11 +60,16 @@ impl Tree {
             self.found(&file, &real, why, now);
             there.insert(file);
         }
-        let absent = self.entries.iter().filter(|(file, entry)| {
+        let absent = self.entries.keys().filter(|file| {
             let below = |failed: &PathBuf| file.starts_with(failed);
-            entry.state != State::Gone && !there.contains(*file) && !listed.failed.iter().any(below)
+            !there.contains(*file) && !listed.failed.iter().any(below)
         });
-        let absent: Vec<File> = absent.map(|(file, _)| file.clone()).collect();
+        let absent: Vec<File> = absent.cloned().collect();
+        // What happens to a file that is not there, or cannot be listed, is told all the same.
+        for (file, entry) in &self.entries {
+            let real = self.by_real.entry(entry.real.clone());
+            real.or_insert_with(|| file.clone());
+        }
         for file in absent {
             self.vanish(&file, now);
         }
@@ -85,7 +90,7 @@ impl Tree {
         entry.real = real.to_owned();
         entry.is_linked = is_linked;
         self.by_real.insert(real.to_owned(), file.clone());
-        if !matches!(entry.state, State::Idle | State::Gone) {
+        if !matches!(entry.state, State::Idle | State::Gone { .. }) {
             return;
         }
         entry.state = if entry.read == version {

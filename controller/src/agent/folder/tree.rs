@@ -47,7 +47,7 @@ pub(super) enum State {
     /// It was written to, and who does has not closed it.
     Writing { since: Instant },
     /// It is not there.
-    Gone,
+    Gone { since: Instant },
 }
 
 impl State {
@@ -94,7 +94,6 @@ pub(super) struct Tree {
     pub(super) active: BTreeSet<File>,
     pub(super) relist: Option<Why>,
     pub(super) listed_at: Option<Instant>,
-    gone_since: Option<Instant>,
     last_event: Instant,
     /// The rename of which one half was seen, and whether the file was being written.
     renamed: Option<(u32, bool)>,
@@ -117,7 +116,6 @@ impl Tree {
             active: BTreeSet::new(),
             relist: Some(Why::Changed),
             listed_at: None,
-            gone_since: None,
             last_event: now,
             renamed: None,
         }
@@ -254,9 +252,10 @@ impl Tree {
 
     pub(super) fn vanish(&mut self, file: &File, now: Instant) {
         if let Some(entry) = self.entries.get_mut(file) {
-            entry.state = State::Gone;
+            if !matches!(entry.state, State::Gone { .. }) {
+                entry.state = State::Gone { since: now };
+            }
             self.active.insert(file.clone());
-            self.gone_since.get_or_insert(now);
         }
     }
 
@@ -305,27 +304,28 @@ impl Tree {
         due
     }
 
-    /// When files that are gone are given up.
-    fn gone_due(&self) -> Option<Instant> {
-        let since = self.gone_since?;
-        Some((self.last_event.max(since) + SETTLE).min(since + GONE_AT_MOST))
+    /// When a file that is gone is given up.
+    fn gone_due(&self, since: Instant) -> Instant {
+        (self.last_event.max(since) + SETTLE).min(since + GONE_AT_MOST)
     }
 
     /// The files that are gone for good.
     pub(super) fn take_gone(&mut self, now: Instant) -> Vec<File> {
-        let Some(since) = self.gone_since.filter(|_| self.gone_due() <= Some(now)) else {
-            return Vec::new();
-        };
-        let is_open = |entry: &Entry| matches!(entry.state, State::Due | State::Settling { .. });
-        let mut active = self.active.iter().filter_map(|file| self.entries.get(file));
         // What is about to be read may be the same under another name.
-        if active.any(is_open) && now < since + GONE_AT_MOST {
-            return Vec::new();
-        }
-        self.gone_since = None;
-        let is_gone = |file: &&File| {
-            let entry = self.entries.get(*file);
-            entry.is_some_and(|entry| entry.state == State::Gone)
+        let is_open = |entry: &Entry| match entry.state {
+            State::Due | State::Settling { .. } => true,
+            State::Writing { .. } => !entry.is_good,
+            State::Idle | State::Gone { .. } => false,
+        };
+        let mut active = self.active.iter().filter_map(|file| self.entries.get(file));
+        let is_open = self.relist.is_some() || active.any(is_open);
+        let is_over = |since| match is_open {
+            true => since + GONE_AT_MOST <= now,
+            false => self.gone_due(since) <= now,
+        };
+        let is_gone = |file: &&File| match self.entries.get(*file).map(|entry| entry.state) {
+            Some(State::Gone { since }) => is_over(since),
+            _ => false,
         };
         let gone: Vec<File> = self.active.iter().filter(is_gone).cloned().collect();
         for file in &gone {
@@ -346,11 +346,11 @@ impl Tree {
             State::Settling { until, .. } => Some(until),
             State::Writing { since } => Some(since + QUIET).filter(|told| *told > now),
             State::Due => Some(now),
-            State::Idle | State::Gone => None,
+            // Waiting for what is about to be read ends by itself.
+            State::Gone { since } => Some(self.gone_due(since).max(now + SETTLE / 10)),
+            State::Idle => None,
         });
-        // Waiting for what is about to be read ends by itself.
-        let gone = self.gone_due().map(|due| due.max(now + SETTLE / 10));
-        states.chain(gone).min()
+        states.min()
     }
 
     /// Forgets about files about which there is nothing more to do or to say.

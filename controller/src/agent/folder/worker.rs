@@ -74,8 +74,11 @@ impl Worker {
         }
         self.tree.settle(now);
         self.read(now);
+        // What is gone may have come back meanwhile, or be somewhere else.
+        let now = Instant::now();
+        self.tree.take_events(now);
         self.leave();
-        for file in self.tree.take_gone(Instant::now()) {
+        for file in self.tree.take_gone(now) {
             self.view.remove(&file);
         }
         self.tell()?;
@@ -99,7 +102,7 @@ impl Worker {
             let Some(entry) = self.tree.entries.get_mut(&file) else {
                 continue;
             };
-            if entry.is_torn || entry.state == State::Gone {
+            if entry.is_torn || matches!(entry.state, State::Gone { .. }) {
                 continue;
             }
             entry.read = version;
@@ -121,7 +124,8 @@ impl Worker {
     fn leave(&mut self) {
         for file in &self.tree.active {
             if let Some(entry) = self.tree.entries.get(file) {
-                self.view.leave(file, entry.state == State::Gone);
+                self.view
+                    .leave(file, matches!(entry.state, State::Gone { .. }));
             }
         }
     }
@@ -147,8 +151,9 @@ impl Worker {
 
     /// Whether everything in the folder was read and is good.
     fn can_complete(&self) -> bool {
-        let is_done =
-            |entry: &Entry| entry.is_good && !matches!(entry.state, State::Gone | State::Due);
+        let is_done = |entry: &Entry| {
+            entry.is_good && !matches!(entry.state, State::Gone { .. } | State::Due)
+        };
         self.tree.relist.is_none()
             && self.tree.unlisted.is_empty()
             && self.tree.entries.values().all(is_done)
@@ -171,7 +176,7 @@ impl Worker {
                     "{name}: is being written: it counts when it is closed; better write another file and rename it"
                 ));
             }
-            if wrong.is_empty() || entry.state == State::Gone {
+            if wrong.is_empty() || matches!(entry.state, State::Gone { .. }) {
                 continue;
             }
             wrong.push(if entry.is_good {
