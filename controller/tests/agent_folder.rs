@@ -499,8 +499,10 @@ fn more_events_than_the_kernel_keeps_lose_nothing_and_believe_no_writer() {
     // Two events of which none is taken hold up who reads.
     watched.write("few.yaml", &namespace("few"));
     watched.write("bad.yaml", "kind: [");
+    watched.write("noise", "");
     for _ in 0..=most {
-        watched.write("noise", "x");
+        watched.rename("noise", "more noise");
+        watched.rename("more noise", "noise");
     }
     watched.rename("old.yaml", "new.yaml");
     watched.write("last.yaml", &namespace("last"));
