@@ -321,6 +321,19 @@ fn a_folder_behind_a_link_follows_the_link() {
 }
 
 #[test]
+fn a_link_on_the_way_to_a_file_elsewhere_is_followed_when_it_changes() {
+    let mut watched = Watched::with(&[]);
+    symlink(watched.beside("current/a.yaml"), watched.path("a.yaml")).unwrap();
+    for version in ["v1", "v2"] {
+        fs::create_dir(watched.beside(version)).unwrap();
+        fs::write(watched.beside(version).join("a.yaml"), namespace(version)).unwrap();
+        symlink(version, watched.beside("next")).unwrap();
+        fs::rename(watched.beside("next"), watched.beside("current")).unwrap();
+        watched.until_ids(&[&format!("Namespace {version}")]);
+    }
+}
+
+#[test]
 fn of_an_object_in_two_files_the_one_that_had_it_first_counts() {
     let first = pod("x", "web", "10.0.0.1");
     let second = pod("x", "web", "10.0.0.2");

@@ -13,8 +13,8 @@ use controller::agent::source::{Change, Event, Problem, Source};
 use policy_compiler::index::Object;
 use tokio::runtime::Runtime;
 
-/// Nothing takes so long, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Nothing takes so long, also on a busy machine; and less than the pause until a folder is listed in any case.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Watched {
     base: PathBuf,
