@@ -372,11 +372,13 @@ fn requests_are_checked_before_they_are_answered() {
 fn connections_that_ask_nothing_keep_nobody_out() {
     let agent = Agent::start(snapshot());
     until("the socket", || agent.client().ok());
-    let idle: Vec<_> = (0..50)
-        .map(|_| UnixStream::connect(agent.socket()).unwrap())
-        .collect();
-    exits(&ask(&agent, &["status"]), 0);
-    drop(idle);
+    let connect = || UnixStream::connect(agent.socket()).unwrap();
+    let mut idle = Vec::new();
+    // Twice, as a place in the first round may be that of a client that went away.
+    for _ in 0..2 {
+        idle.extend((0..50).map(|_| connect()));
+        exits(&ask(&agent, &["status"]), 0);
+    }
 }
 
 #[test]
