@@ -92,6 +92,7 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// The node, to be asked.
     fn on_node(&self) -> OnNode<'_> {
         OnNode {
             cluster: &self.cluster,
@@ -137,6 +138,17 @@ pub struct Status {
     pub overwritten: Option<Connection>,
     /// Why the last attempt failed, if it did. There will be another.
     pub failure: Option<String>,
+}
+
+impl Status {
+    /// What is to be said of the connection that somebody keeps open.
+    pub fn warning(&self) -> Option<String> {
+        let connection = self.overwritten?;
+        Some(format!(
+            "a connection that is no longer allowed goes on ({connection}): a rule takes picket's bit off its mark with each \
+             packet. `picket preflight` names such rules: have it keep the bits of a mark that are not its own."
+        ))
+    }
 }
 
 /// Why connections can not be judged.

@@ -1,13 +1,14 @@
 //! What a pod and its own node say to each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use controller::agent::revoke::Options;
+use kernel::Links;
 use policy_compiler::evaluate::NodeEgress;
-use testbed::UPLINK_INTERFACE;
+use testbed::{POD_INTERFACE, UPLINK_INTERFACE};
 
 use super::flow::{Flow, PROTOCOLS};
-use super::world::{BIT, CLOSED, Family, LOOSE, TIGHT, TIGHT_EGRESS, World, address};
+use super::world::{BIT, CLOSED, Family, LOOSE, TIGHT, TIGHT_EGRESS, World, address, await_that};
 
 /// An address of the node that its object does not have, as those of bridges and of DNS caches.
 const OTHER: (&str, &str) = ("169.254.20.10", "fd00:20::10");
@@ -71,6 +72,30 @@ fn a_pod_reaches_its_own_node_as_the_switch_says() {
                     flow.assert_passes("allowed again");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn what_a_pod_says_to_all_on_its_link_is_its_nodes_to_hear_as_the_switch_says() {
+    for (switch, marks) in [(NodeEgress::Allow, [0]), (NodeEgress::Policy, [BIT])] {
+        for family in Family::ALL {
+            let mut world = world(switch);
+            let all = match family.of("224.0.0.1", "ff02::1") {
+                IpAddr::V6(all) => {
+                    let links = world.namespace("a").run(Links::open).unwrap();
+                    let link = links.unwrap().by_name(POD_INTERFACE).unwrap().unwrap();
+                    SocketAddrV6::new(all, CLOSED, 0, link.index).into()
+                }
+                all => SocketAddr::new(all, CLOSED),
+            };
+            let own = (address("a", family), 0);
+            let bound = world.namespace("a").run(|| UdpSocket::bind(own));
+            bound.unwrap().unwrap().send_to(b"hello", all).unwrap();
+            await_that(|| world.entries(CLOSED).len() == 1);
+            let ticket = world.commit(TIGHT_EGRESS);
+            world.settle(ticket);
+            assert_eq!(world.marks(CLOSED), marks, "{switch:?}, {family:?}");
         }
     }
 }

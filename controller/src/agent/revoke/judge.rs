@@ -1,7 +1,7 @@
 //! Whether an entry is to have our bit.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use kernel::conntrack::{self, Entry, Status, Tuple};
@@ -91,15 +91,20 @@ impl Judge {
             })
     }
 
-    /// As the rules' `fib saddr type local`, and the hook `input`, have it.
+    /// As the rules' `fib saddr type local` has it, and the hook `input`, to which comes also what is for everybody on a
+    /// link. Nobody answers from such an address, so no connection to it is ever established, and each packet is judged.
     fn is_own(&mut self, address: IpAddr, links: &mut Links) -> Result<bool, LinkError> {
+        if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            return Ok(true);
+        }
         let own = match &mut self.own {
             Some(own) => own,
             none => {
                 let routes = links.routes()?;
+                let ends_here = [RouteKind::Local, RouteKind::Broadcast, RouteKind::Anycast];
                 let local = routes
                     .iter()
-                    .filter(|route| route.kind == RouteKind::Local)
+                    .filter(|route| ends_here.contains(&route.kind))
                     .filter_map(|route| IpNet::new(route.destination, route.prefix_length).ok());
                 none.insert(local.collect())
             }
