@@ -134,6 +134,20 @@ fn a_bridge_whose_packets_pass_no_rules_is_named_with_its_families() {
 }
 
 #[test]
+fn a_flag_of_a_bridge_is_for_its_family_alone() {
+    for (flag, words) in [
+        ("nf_call_iptables", "IPv6 packets inside the bridge br0"),
+        ("nf_call_ip6tables", "IPv4 packets inside the bridge br0"),
+    ] {
+        let namespace = with_bridge("0", "0", "1");
+        let line = format!("link set br0 type bridge {flag} 1\n");
+        namespace.ip_batch(&line).unwrap();
+        let found = of(&namespace, &Options::default(), Code::BridgeNetfilter);
+        assert!(found[0].1.starts_with(words), "{found:?}");
+    }
+}
+
+#[test]
 fn a_bridge_that_was_not_named_is_not_looked_at() {
     let namespace = with_bridge("0", "0", "1");
     namespace

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use controller::{cluster, source};
@@ -52,6 +53,8 @@ pub(crate) struct Agent {
     child: Child,
     /// What it wrote on stderr so far.
     log: Arc<Mutex<String>>,
+    /// Who reads that, until it ends.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Agent {
@@ -63,9 +66,11 @@ impl Agent {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Its exit code, when it has ended.
+    /// Its exit code, when it has ended and all that it wrote is read.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        let code = self.child.wait().unwrap().code();
+        self.reader.take().map(JoinHandle::join);
+        code
     }
 
     pub(crate) fn kill(mut self) {
@@ -143,19 +148,25 @@ impl Live {
         let mut child = self.world.node.run(|| command.spawn()).unwrap().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut log = written.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Agent { child, log }
+        Agent {
+            child,
+            log,
+            reader: Some(reader),
+        }
     }
 
     /// Starts an agent, and waits until what the files say is in force.
     pub(crate) fn started(&mut self) -> Agent {
         let agent = self.start();
+        // What was in force before may be what is wanted.
+        self.until("everything is in force", &agent, |_| agent.log().contains("in force"));
         self.quiet(&agent);
         agent
     }

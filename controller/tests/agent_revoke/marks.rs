@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use controller::agent::revoke::Options;
+use controller::agent::revoke::{Options, Scope};
 use kernel::conntrack::{Entry, MarkChange};
 
 use super::flow::{Flow, PROTOCOLS, Protocol};
-use super::world::{BIT, CLOSED, Family, LOOSE, TIGHT, World, address, await_that};
+use super::world::{BIT, CLOSED, Family, LOOSE, TIGHT, World, address, await_that, cluster};
 
 /// So long that nothing is seen by looking.
 const NEVER: Duration = Duration::from_secs(100_000);
@@ -171,9 +171,18 @@ fn a_rule_that_rewrites_marks_with_each_packet_is_told_of_and_not_fought() {
     let status = world.status();
     let forwarded = status.overwritten.unwrap().original;
     assert_eq!(forwarded.destination, address("b", Family::V4));
+    let warning = status.warning().unwrap();
+    assert!(
+        warning.contains("UDP 10.1.0.11:") && warning.contains("picket preflight"),
+        "{warning}"
+    );
     let fought = status.set_again - before;
-    for _ in 0..50 {
+    let tight = cluster(TIGHT, &["a", "b", "r"]);
+    for _ in 0..20 {
         flow.assert_passes("it still does");
+        // When nobody's connections were judged, all that was heard before is dealt with.
+        let ticket = world.judge(&tight, Scope::Addresses([].into()));
+        world.settle(ticket);
     }
     let again = world.status().set_again - before;
     assert!(again <= fought + 1, "{fought} and then {again}");

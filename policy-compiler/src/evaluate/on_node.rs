@@ -107,13 +107,13 @@ mod tests {
     fn cluster() -> Cluster {
         let pod = |name: &str, node: &str, address: &str| Pod {
             id: NamespacedName::new(name.to_owned(), name),
-            labels: Labels::new(),
+            labels: Labels::new().into(),
             node: Some(node.to_owned()),
             host_network: false,
             phase: Phase::Running,
             terminating: false,
             addresses: vec![ip(address)],
-            ports: Vec::new(),
+            ports: Vec::new().into(),
         };
         let node = |name: &str, address: &str| Node {
             name: name.to_owned(),

@@ -57,10 +57,32 @@ pub(super) fn flowtables(foreign: &Foreign, findings: &mut Vec<Finding>) {
 
 #[cfg(test)]
 mod tests {
+    use kernel::{ForeignFamily, ForeignObject, ForeignTable};
+
     use super::*;
 
     const HEAD: &str = "IP Virtual Server version 1.2.1 (size=4096)\n\
         Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
+
+    #[test]
+    fn flowtables_are_named() {
+        let mut foreign = Foreign::default();
+        let mut findings = Vec::new();
+        flowtables(&foreign, &mut findings);
+        assert_eq!(findings, []);
+        for name in ["fast", "faster"] {
+            let table = ForeignTable {
+                family: ForeignFamily(1),
+                name: "others".to_owned(),
+            };
+            let name = name.to_owned();
+            foreign.flowtables.insert(ForeignObject { table, name });
+        }
+        flowtables(&foreign, &mut findings);
+        assert_eq!((findings.len(), findings[0].code), (1, Code::Flowtable));
+        let names = "(inet others fast, inet others faster)";
+        assert!(findings[0].message.contains(names), "{findings:?}");
+    }
 
     #[test]
     fn ipvs_without_a_service_is_nothing() {
