@@ -142,8 +142,9 @@ impl Live {
 
     /// Starts an agent.
     pub(crate) fn start(&self) -> Agent {
-        let mut command = self.command(&["agent", "--node", NODE, "--manifests"]);
-        command.arg(self.manifests.path()).args(&self.arguments);
+        let mut command = self.command(&["agent", "--node", NODE]);
+        command.arg("--manifests").arg(self.manifests.path());
+        command.args(&self.arguments);
         command.stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = self.world.node.run(|| command.spawn()).unwrap().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
