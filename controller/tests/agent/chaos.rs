@@ -108,14 +108,9 @@ impl<R: FnMut(u32) -> u32> Chaos<R> {
             }
             8 => self.restart(Signal::SIGKILL),
             9 => self.restart(Signal::SIGTERM),
-            10 => drop(self.live.world.node.nft("flush ruleset")),
-            11 => drop(
-                self.live
-                    .world
-                    .node
-                    .nft("insert rule inet picket ingress accept"),
-            ),
-            12 => drop(self.live.world.node.nft("flush chain inet picket egress")),
+            10 => self.by_others("flush ruleset"),
+            11 => self.by_others("insert rule inet picket ingress accept"),
+            12 => self.by_others("flush chain inet picket egress"),
             _ => drop(
                 self.live
                     .world
@@ -144,6 +139,16 @@ impl<R: FnMut(u32) -> u32> Chaos<R> {
         drop(open);
         self.broken.remove(&file);
         self.live.files.insert(file, text);
+    }
+
+    /// Tables belong to the agent as long as it lives: what others do between two agents nobody can hinder.
+    fn by_others(&mut self, change: &str) {
+        let agent = &self.agent;
+        self.live.until("the agent has started", agent, |_| {
+            agent.log().contains("started")
+        });
+        // Refused, where the tables are owned.
+        drop(self.live.world.node.nft(change));
     }
 
     fn restart(&mut self, signal: Signal) {

@@ -167,7 +167,9 @@ impl Live {
     pub(crate) fn started(&mut self) -> Agent {
         let agent = self.start();
         // What was in force before may be what is wanted.
-        self.until("everything is in force", &agent, |_| agent.log().contains("in force"));
+        self.until("everything is in force", &agent, |_| {
+            agent.log().contains("in force")
+        });
         self.quiet(&agent);
         agent
     }
