@@ -30,7 +30,7 @@ fn rules(cluster: &Cluster, node: &str) -> String {
 
 /// What the command line reads of the dump, and what it assumes.
 fn read_back(cluster: &Cluster) -> (Cluster, Vec<String>) {
-    let text = dump::list(cluster).to_string();
+    let text = dump::list(cluster, "n1").to_string();
     let loaded = load_bytes([("dump.json", text.as_bytes())]).unwrap();
     let notes = loaded.notes.iter().map(ToString::to_string).collect();
     (build(&loaded, Default::default()).unwrap(), notes)
@@ -118,7 +118,7 @@ proptest! {
                 None => prop_assert!(node.addresses.is_empty()),
             }
         }
-        prop_assert_eq!(dump::list(&cluster).to_string(), dump::list(&cluster.clone()).to_string());
+        prop_assert_eq!(dump::list(&cluster, "n1").to_string(), dump::list(&cluster.clone(), "n1").to_string());
     }
 }
 
@@ -127,7 +127,7 @@ fn the_program_prints_of_a_dump_what_the_cluster_is_lowered_to() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for _ in 0..5 {
         let cluster = clusters().new_tree(&mut runner).unwrap().current();
-        let dump = dump::list(&cluster).to_string();
+        let dump = dump::list(&cluster, "n1").to_string();
         for node in NODES {
             let known = cluster.nodes.contains_key(node)
                 || cluster
@@ -162,7 +162,7 @@ fn a_node_that_only_pods_name_and_a_pod_on_no_node_stay_as_they_are() {
 #[test]
 fn a_namespace_that_is_not_known_is_left_out_and_the_command_line_says_that_it_makes_it_up() {
     let cluster = Cluster::new([], [], [pod("a", Some("n1"))], []);
-    let kinds: Vec<_> = dump::list(&cluster)["items"]
+    let kinds: Vec<_> = dump::list(&cluster, "n1")["items"]
         .as_array()
         .unwrap()
         .iter()
@@ -207,5 +207,5 @@ fn a_dump_is_a_list_of_what_is_known() {
          "metadata": {"namespace": "x", "name": "p"},
          "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []}},
     ]});
-    assert_eq!(dump::list(&cluster), expected);
+    assert_eq!(dump::list(&cluster, "n1"), expected);
 }

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 /// A namespace that an object names and that is not known is left out, as there is no way to write that its labels are
 /// not known. `picket compile` makes it up, with the one label that it must have, and says so on stderr: selectors may
 /// match it where they match nothing in the agent. A folder has no such namespaces.
-pub fn list(cluster: &Cluster) -> Value {
-    let named: BTreeSet<&str> = cluster
-        .pods
-        .values()
-        .filter_map(|pod| pod.node.as_deref())
-        .collect();
+///
+/// `node` is the agent's own, which is listed too where no object has it.
+pub fn list(cluster: &Cluster, node: &str) -> Value {
+    let pods = cluster.pods.values();
+    let mut named: BTreeSet<&str> = pods.filter_map(|pod| pod.node.as_deref()).collect();
+    named.insert(node);
     let unknown = named
         .into_iter()
         .filter(|name| !cluster.nodes.contains_key(*name));

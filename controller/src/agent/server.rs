@@ -48,7 +48,7 @@ const WORKERS: usize = 2;
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// Makes objects a List that `picket compile -f -` reads.
-pub type Dump = fn(&Cluster) -> Value;
+pub type Dump = fn(&Cluster, &str) -> Value;
 
 /// What is answered, and where.
 #[derive(Debug)]

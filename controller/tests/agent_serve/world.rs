@@ -193,7 +193,7 @@ impl Agent {
             snapshots,
             metrics: Metrics::new(),
             // Any value would do: what a List is has its own tests.
-            dump: |cluster| {
+            dump: |cluster, _| {
                 let names = cluster.policies.keys().map(NamespacedName::to_string);
                 names.collect()
             },

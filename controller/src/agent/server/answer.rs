@@ -20,7 +20,7 @@ pub(super) fn answer(
     match request.request {
         Kind::Status => raw(&Status::of(snapshot)),
         Kind::Objects => {
-            let list = serde_json::to_string_pretty(&dump(&snapshot.cluster));
+            let list = serde_json::to_string_pretty(&dump(&snapshot.cluster, &snapshot.node));
             raw(&list.map_err(|error| error.to_string())?)
         }
         Kind::Rules => raw(&render::text(&snapshot.ruleset)),
