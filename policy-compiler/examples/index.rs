@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             index.update();
             index
         });
+        let memory = resident()?;
         assert!(index.exceeded().is_empty(), "{:?}", index.exceeded());
         println!("{pods} pods: {}", describe(&index));
         let mut nothing: Vec<_> = (0..FROM_NOTHING).map(|_| from_nothing(&index).1).collect();
@@ -56,7 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             ratio(building, nothing),
             milliseconds(nothing)
         );
-        let memory = resident()?;
         for (what, events) in churns(pods) {
             let mut times: Vec<_> = events.map(|event| one(&mut index, event)).collect();
             let [half, most] = [50, 99].map(|percent| *percentile(&mut times, percent));

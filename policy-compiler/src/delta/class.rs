@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::elements::meet;
-use super::roles::{Sides, set_matches};
+use super::roles::{Sides, changed, set_matches};
 use crate::ruleset::{Chain, Match, Rule, Statement};
 
 /// How what a class accepts changes. Of a class that is only in one table only its sets can.
@@ -49,17 +49,19 @@ fn compared(sides: &Sides<'_>, class: &str) -> Relation {
         return Relation::Unchanged;
     }
     let chains = sides.both().map(|side| side.chain(class));
-    let rules: Vec<_> = chains.iter().flatten().flat_map(|c| &c.rules).collect();
-    let changed: Vec<_> = rules
-        .iter()
-        .flat_map(|rule| set_matches(rule))
-        .filter_map(|(name, fields)| Some((name, fields, sides.changes.get(name)?)))
+    let same = matches!(chains, [Some(from), Some(to)] if std::ptr::eq(from, to));
+    // The same one is read once.
+    let chains_to_read = if same { &chains[..1] } else { &chains[..] };
+    let rules = chains_to_read.iter().flatten().flat_map(|c| &c.rules);
+    let changes: Vec<_> = rules
+        .flat_map(set_matches)
+        .filter_map(|(name, fields)| Some((name, fields, changed(&sides.changes, name)?.1)))
         .collect();
-    if changed.iter().any(|(.., change)| change.replaced) {
+    if changes.iter().any(|(.., change)| change.replaced) {
         return Relation::Mixed;
     }
-    let loses = changed.iter().any(|(.., change)| change.loses());
-    let gains = changed.iter().any(|(.., change)| change.gains());
+    let loses = changes.iter().any(|(.., change)| change.loses());
+    let gains = changes.iter().any(|(.., change)| change.gains());
     let [more_rules, fewer_rules] = match chains {
         [Some(from), Some(to)] => [!includes(from, to), !includes(to, from)],
         _ => [false, false],
@@ -70,8 +72,8 @@ fn compared(sides: &Sides<'_>, class: &str) -> Relation {
         (false, true) => Relation::Tightens,
         (true, true) if more_rules || fewer_rules => Relation::Mixed,
         (true, true) => {
-            let entangled = changed.iter().any(|(one, fields, gone)| {
-                let mut others = changed.iter();
+            let entangled = changes.iter().any(|(one, fields, gone)| {
+                let mut others = changes.iter();
                 others.any(|(other, other_fields, new)| {
                     // One set, asked in one way: what goes and what comes is not the same.
                     (one, fields) != (other, other_fields)
@@ -88,7 +90,7 @@ fn compared(sides: &Sides<'_>, class: &str) -> Relation {
 
 /// Whether the class has all rules of the other, whatever their order and comments: they all accept.
 pub(super) fn includes(class: &Chain, other: &Chain) -> bool {
-    if class.rules == other.rules {
+    if std::ptr::eq(class, other) || class.rules == other.rules {
         return true;
     }
     let rules: BTreeSet<_> = class.rules.iter().map(meaning).collect();

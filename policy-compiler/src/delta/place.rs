@@ -32,9 +32,10 @@ pub(super) fn steps(from: &Table, to: &Table, names: Names<'_>) -> Option<TableS
         }
     }
     let mut filled_late = BTreeSet::new();
-    for chain in &from.chains {
-        match sides.to.chain(&chain.name) {
-            Some(_) if !sides.may_change(&chain.name) => {}
+    for (chain, new) in &sides.chains {
+        match new {
+            // The same one says the same, whatever is in its sets.
+            Some(new) if Arc::ptr_eq(chain, new) && !sides.may_change(&chain.name) => {}
             Some(new) if sides.from.is_class(&chain.name) && sides.to.is_class(&new.name) => {
                 change_class(&sides, chain, new, &mut temporaries, &mut steps);
             }
@@ -52,7 +53,7 @@ pub(super) fn steps(from: &Table, to: &Table, names: Names<'_>) -> Option<TableS
             None => {}
         }
     }
-    for chain in only_in(&sides.to, &sides.from) {
+    for chain in sides.new_chains.iter().copied() {
         if chain.base.is_some() {
             if !sides.is_untouched(&sides.to, &chain.rules) {
                 return None;
@@ -119,7 +120,7 @@ fn change_class(
             steps.refill(Step::DecoupleChains, name, both);
             steps.refill(Step::RecoupleChains, name, to.rules.clone());
         }
-        _ if from.rules == to.rules => {}
+        _ if std::ptr::eq(from, to) || from.rules == to.rules => {}
         Relation::Tightens => steps.refill(Step::Tighten, name, to.rules.clone()),
         // Also if only comments or the order differ.
         _ => steps.refill(Step::Loosen, name, to.rules.clone()),
@@ -147,20 +148,16 @@ fn names_replaced(sides: &Sides<'_>, chain: &Chain) -> bool {
     })
 }
 
-/// The chains of a side that the other has not.
-fn only_in<'a>(side: &Side<'a>, other: &Side<'a>) -> impl Iterator<Item = &'a Chain> {
-    let chains = side.table.chains.iter().map(Arc::as_ref);
-    chains.filter(|chain| other.chain(&chain.name).is_none())
-}
-
 /// What is only in one of the tables, base chains excepted.
-fn objects_only_in<'a>(side: &Side<'a>, other: &Side<'a>) -> Objects<'a> {
+fn objects_only_in<'a>(
+    side: &Side<'a>,
+    other: &Side<'a>,
+    chains: impl Iterator<Item = &'a Chain>,
+) -> Objects<'a> {
     Objects {
         sets: new_in(&side.table.sets, &other.table.sets),
         maps: new_in(&side.table.maps, &other.table.maps),
-        chains: only_in(side, other)
-            .filter(|chain| chain.base.is_none())
-            .collect(),
+        chains: chains.filter(|chain| chain.base.is_none()).collect(),
     }
 }
 
@@ -182,7 +179,7 @@ fn create(
     filled_late: &BTreeSet<&str>,
     steps: &mut TableSteps,
 ) {
-    let mut objects = objects_only_in(&sides.to, &sides.from);
+    let mut objects = objects_only_in(&sides.to, &sides.from, sides.new_chains.iter().copied());
     let empty = |chain: &Chain| Chain {
         rules: Vec::new(),
         ..chain.clone()
@@ -200,7 +197,9 @@ fn create(
 }
 
 fn delete(sides: &Sides<'_>, temporaries: &Temporaries<'_>, steps: &mut TableSteps) {
-    let objects = objects_only_in(&sides.from, &sides.to);
+    let chains = sides.chains.iter().copied();
+    let gone = chains.filter_map(|(chain, new)| new.is_none().then_some(chain.as_ref()));
+    let objects = objects_only_in(&sides.from, &sides.to, gone);
     with_temporaries(objects, temporaries).delete(steps, Step::Delete);
 }
 

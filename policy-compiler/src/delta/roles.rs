@@ -1,7 +1,7 @@
 //! What rules mean: who may look into a set, and which way a change of it goes.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::class::Relation;
@@ -26,8 +26,8 @@ pub(super) enum Role {
 /// A table, and what its rules do with each other and with the sets that change.
 pub(super) struct Side<'a> {
     pub(super) table: &'a Table,
-    /// By name.
-    chains: Vec<KnownChain<'a>>,
+    /// By name, if somebody asked: few changes concern chains.
+    chains: OnceCell<HashMap<&'a str, &'a Chain>>,
     /// The rules that lead to a chain.
     leading: BTreeMap<&'a str, Vec<&'a Rule>>,
     /// Where maps are looked into.
@@ -36,12 +36,6 @@ pub(super) struct Side<'a> {
     uses: BTreeMap<&'a str, Vec<Use<'a>>>,
     /// The closing sets of maps, of those that somebody asked for: many keys ask for the same.
     pub(super) closing: RefCell<BTreeMap<&'a str, Option<&'a str>>>,
-}
-
-struct KnownChain<'a> {
-    chain: &'a Arc<Chain>,
-    /// Whether its rules are like those of a class.
-    like_class: bool,
 }
 
 /// A rule that looks into a set.
@@ -66,6 +60,10 @@ pub(super) struct Sides<'a> {
     pub(super) from: Side<'a>,
     pub(super) to: Side<'a>,
     pub(super) changes: BTreeMap<&'a str, SetChange<'a>>,
+    /// The chains of the old table, each with the one of its name in the new one.
+    pub(super) chains: Vec<(&'a Arc<Chain>, Option<&'a Arc<Chain>>)>,
+    /// The chains that only the new table has.
+    pub(super) new_chains: Vec<&'a Chain>,
     /// Chains that are not the same in both tables, and those that look into sets that change.
     changed_chains: BTreeSet<&'a str>,
     /// How classes change, of those that somebody asked for: many pods ask for the same.
@@ -81,70 +79,43 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(table: &'a Table, changes: &BTreeMap<&'a str, SetChange<'a>>) -> Self {
-        let mut side = Self {
+    fn new(table: &'a Table) -> Self {
+        Self {
             table,
-            chains: Vec::with_capacity(table.chains.len()),
+            chains: OnceCell::new(),
             leading: BTreeMap::new(),
             lookups: BTreeMap::new(),
             uses: BTreeMap::new(),
             closing: RefCell::default(),
-        };
-        for chain in &table.chains {
-            let like_class = is_like_class(chain);
-            side.chains.push(KnownChain { chain, like_class });
-            for (index, rule) in chain.rules.iter().enumerate() {
-                side.read(chain, index, rule, changes);
-            }
         }
-        side.chains.sort_by_key(|known| known.chain.name.as_str());
-        side
     }
 
-    fn read(
-        &mut self,
-        chain: &'a Chain,
-        index: usize,
-        rule: &'a Rule,
-        changes: &BTreeMap<&'a str, SetChange<'a>>,
-    ) {
-        if let Some(to) = target(rule) {
+    /// Adds what was found in a chain.
+    fn add(&mut self, found: &Found<'a>) {
+        for (to, rule) in &found.leading {
             self.leading.entry(to).or_default().push(rule);
         }
-        if let Statement::Lookup { map, .. } = &rule.statement {
-            self.lookups.entry(map).or_default().push((chain, index));
+        for (map, place) in &found.lookups {
+            self.lookups.entry(map).or_default().push(*place);
         }
-        if changes.is_empty() {
-            return;
+        for (set, one) in &found.uses {
+            self.uses.entry(set).or_default().push(*one);
         }
-        for matches in &rule.matches {
-            if let Operand::Set(set) = &matches.operand
-                && let Some((set, _)) = changes.get_key_value(set.as_str())
-            {
-                let last = index + 1 == chain.rules.len();
-                self.uses.entry(set).or_default().push(Use {
-                    chain,
-                    rule,
-                    matches,
-                    last,
-                });
-            }
-        }
-    }
-
-    fn known(&self, name: &str) -> Option<&KnownChain<'a>> {
-        let by_name = |known: &KnownChain<'a>| known.chain.name.as_str().cmp(name);
-        let index = self.chains.binary_search_by(by_name).ok()?;
-        self.chains.get(index)
     }
 
     pub(super) fn chain(&self, name: &str) -> Option<&'a Chain> {
-        self.known(name).map(|known| known.chain.as_ref())
+        let chains = self.chains.get_or_init(|| {
+            let chains = self.table.chains.iter().map(Arc::as_ref);
+            chains
+                .map(|chain: &Chain| (chain.name.as_str(), chain))
+                .collect()
+        });
+        chains.get(name).copied()
     }
 
     /// A chain that only maps lead to, with rules that accept and a last one that drops the rest.
     pub(super) fn is_class(&self, name: &str) -> bool {
-        self.known(name).is_some_and(|known| known.like_class) && !self.leading.contains_key(name)
+        !self.leading.contains_key(name) && self.chain(name).is_some_and(is_like_class)
     }
 
     /// The rules that look into a map, with their chains, each at its index.
@@ -240,20 +211,26 @@ impl<'a> Side<'a> {
 impl<'a> Sides<'a> {
     pub(super) fn new(from: &'a Table, to: &'a Table) -> Self {
         let changes = elements::changes(from, to);
-        let (from, to) = (Side::new(from, &changes), Side::new(to, &changes));
+        let (chains, new_chains) = pairs(&from.chains, &to.chains);
+        let (mut from, mut to) = (Side::new(from), Side::new(to));
         let mut changed_chains = BTreeSet::new();
-        let mut others = to.chains.iter().peekable();
-        for KnownChain { chain, .. } in &from.chains {
-            while others
-                .next_if(|other| other.chain.name < chain.name)
-                .is_some()
-            {}
-            if let Some(other) = others.next_if(|other| other.chain.name == chain.name)
-                // The same one takes no time.
-                && other.chain != *chain
-            {
-                changed_chains.insert(chain.name.as_str());
+        for (old, new) in &chains {
+            let found = Found::new(old, &changes);
+            from.add(&found);
+            match new {
+                // The same one is read once.
+                Some(new) if Arc::ptr_eq(old, new) => to.add(&found),
+                Some(new) => {
+                    to.add(&Found::new(new, &changes));
+                    if old != new {
+                        changed_chains.insert(old.name.as_str());
+                    }
+                }
+                None => {}
             }
+        }
+        for new in &new_chains {
+            to.add(&Found::new(new, &changes));
         }
         for side in [&from, &to] {
             let uses = side.uses.values().flatten();
@@ -263,6 +240,8 @@ impl<'a> Sides<'a> {
             from,
             to,
             changes,
+            chains,
+            new_chains,
             changed_chains,
             relations: RefCell::default(),
         }
@@ -301,6 +280,102 @@ impl<'a> Sides<'a> {
             && reach.maps.iter().all(same_map)
             && !reach.sets.iter().any(|set| self.changes.contains_key(set))
     }
+}
+
+/// Each chain with the one of its name, and the others. Tables that are much alike have them at the same places.
+#[expect(clippy::type_complexity, reason = "it is two fields of Sides")]
+fn pairs<'a>(
+    from: &'a [Arc<Chain>],
+    to: &'a [Arc<Chain>],
+) -> (
+    Vec<(&'a Arc<Chain>, Option<&'a Arc<Chain>>)>,
+    Vec<&'a Chain>,
+) {
+    let names = OnceCell::<HashMap<&str, usize>>::new();
+    let by_name = |name: &str| {
+        let names = names.get_or_init(|| {
+            let chains = to.iter().enumerate();
+            chains
+                .map(|(index, chain)| (chain.name.as_str(), index))
+                .collect()
+        });
+        names.get(name).copied()
+    };
+    let mut next = 0;
+    let mut is_paired = vec![false; to.len()];
+    let chains = from.iter().map(|chain| {
+        let here = to.get(next);
+        let is_here = here.is_some_and(|here| Arc::ptr_eq(here, chain) || here.name == chain.name);
+        let index = if is_here {
+            Some(next)
+        } else {
+            by_name(&chain.name)
+        };
+        if let Some(index) = index {
+            is_paired[index] = true;
+            next = index + 1;
+        }
+        (chain, index.and_then(|index| to.get(index)))
+    });
+    let chains = chains.collect();
+    let others = to
+        .iter()
+        .zip(&is_paired)
+        .filter(|(_, is_paired)| !**is_paired);
+    (chains, others.map(|(chain, _)| chain.as_ref()).collect())
+}
+
+/// What the rules of a chain lead to and look into.
+#[derive(Default)]
+struct Found<'a> {
+    leading: Vec<(&'a str, &'a Rule)>,
+    lookups: Vec<(&'a str, (&'a Chain, usize))>,
+    uses: Vec<(&'a str, Use<'a>)>,
+}
+
+impl<'a> Found<'a> {
+    fn new(chain: &'a Chain, changes: &BTreeMap<&'a str, SetChange<'a>>) -> Self {
+        let mut found = Self::default();
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if let Some(to) = target(rule) {
+                found.leading.push((to, rule));
+            }
+            if let Statement::Lookup { map, .. } = &rule.statement {
+                found.lookups.push((map, (chain, index)));
+            }
+            for matches in &rule.matches {
+                if let Operand::Set(set) = &matches.operand
+                    && let Some((set, _)) = changed(changes, set)
+                {
+                    let last = index + 1 == chain.rules.len();
+                    let one = Use {
+                        chain,
+                        rule,
+                        matches,
+                        last,
+                    };
+                    found.uses.push((set, one));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The change of a set. Most sets do not change, and most names differ at their ends.
+pub(super) fn changed<'s, 'a>(
+    changes: &'s BTreeMap<&'a str, SetChange<'a>>,
+    set: &str,
+) -> Option<(&'a str, &'s SetChange<'a>)> {
+    const FEW: usize = 8;
+    let (name, change) = if changes.len() > FEW {
+        changes.get_key_value(set)?
+    } else {
+        let end = set.as_bytes().last_chunk::<8>();
+        let mut changes = changes.iter();
+        changes.find(|(name, _)| name.as_bytes().last_chunk::<8>() == end && **name == set)?
+    };
+    Some((name, change))
 }
 
 /// The sets that a rule looks into, with the fields that are looked up.

@@ -36,12 +36,8 @@ pub(super) fn change(
         return None;
     }
     let mut changes = MapChanges::default();
-    let keys: BTreeSet<_> = from.elements.keys().chain(to.elements.keys()).collect();
-    for key in keys {
+    for key in changed_keys(from, to) {
         let (old, new) = (from.elements.get(key), to.elements.get(key));
-        if old == new {
-            continue;
-        }
         let then = match (judge(&sides.from, old)?, judge(&sides.to, new)?) {
             (Judge::Nobody, Judge::Nobody) if old.is_none() => Way::At(Step::Tighten),
             (Judge::Nobody, Judge::Nobody) => Way::At(Step::Loosen),
@@ -80,6 +76,28 @@ pub(super) fn change(
     }
     changes.write(name, from, steps);
     Some(())
+}
+
+/// The keys for which the maps do not hold the same, in order.
+fn changed_keys<'a>(from: &'a VerdictMap, to: &'a VerdictMap) -> Vec<&'a Key> {
+    let (mut olds, mut news) = (
+        from.elements.iter().peekable(),
+        to.elements.iter().peekable(),
+    );
+    let mut changed = Vec::new();
+    loop {
+        let (old, new) = match (olds.peek(), news.peek()) {
+            (Some((old, _)), Some((new, _))) => (old <= new, new <= old),
+            (old, new) => (old.is_some(), new.is_some()),
+        };
+        let old = olds.next_if(|_| old);
+        let new = news.next_if(|_| new);
+        match old.or(new) {
+            Some((key, _)) if old != new => changed.push(key),
+            Some(_) => {}
+            None => return changed,
+        }
+    }
 }
 
 /// How a key comes to its new verdict.

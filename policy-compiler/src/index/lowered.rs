@@ -63,18 +63,20 @@ impl Lowered {
         let mut again = self.merged(peers, &dirty.members);
         if dirty.pods || !dirty.classes.is_empty() {
             let wanted = classes_in_use(ir);
-            let is_gone =
-                |(family, name): &&(Family, String)| !wanted.contains(&(*family, name.as_str()));
-            let gone: Vec<_> = self.classes.keys().filter(is_gone).cloned().collect();
+            let here = self.classes.keys();
+            let here: BTreeSet<_> = here
+                .map(|(family, name)| (*family, name.as_str()))
+                .collect();
+            let owned = |(family, name): &(Family, &str)| (*family, (*name).to_owned());
+            let gone: Vec<_> = here.difference(&wanted).map(owned).collect();
+            again.extend(wanted.difference(&here).map(owned));
+            for class in &dirty.classes {
+                let keys = Family::ALL.map(|family| (family, class.as_str()));
+                again.extend(keys.iter().filter(|key| wanted.contains(key)).map(owned));
+            }
             for key in gone {
                 again.remove(&key);
                 self.put(key, None, ir);
-            }
-            for (family, name) in wanted {
-                let key = (family, name.to_owned());
-                if dirty.classes.contains(name) || !self.classes.contains_key(&key) {
-                    again.insert(key);
-                }
             }
         }
         for key in again {
