@@ -75,6 +75,8 @@ struct State {
     refuses: BTreeSet<String>,
     /// Names of chains that it refuses to fill with more than a last rule.
     refuses_rules: BTreeSet<String>,
+    /// Names of chains that it refuses to fill with more than three rules.
+    refuses_long: BTreeSet<String>,
     /// Whether it answers at all.
     broken: bool,
     foreign: Vec<Object>,
@@ -82,6 +84,12 @@ struct State {
     replaced: usize,
     reads: usize,
     events: Vec<String>,
+    /// Whether the next removal of strange things is followed by somebody's change elsewhere.
+    stale_removal: bool,
+    /// Whether it refuses for want of memory.
+    short: bool,
+    stand_in_fails: usize,
+    stand_in_removed: usize,
 }
 
 #[derive(Clone, Default)]
@@ -126,6 +134,12 @@ impl Enforcer for Fake {
         self.with(|state| {
             state.unknown.clear();
             state.generation += 1;
+            if std::mem::take(&mut state.stale_removal) {
+                // Somebody changed another table right after.
+                state.generation += 1;
+                let expected = Generation(state.generation - 1);
+                return Err(Error::Stale { expected });
+            }
             Ok(Generation(state.generation))
         })
     }
@@ -152,7 +166,8 @@ impl Enforcer for Fake {
                     .find_map(|op| match &op.action {
                         Action::Refill { chain, rules } => {
                             let refused = state.refuses.contains(chain)
-                                || (rules.len() > 1 && state.refuses_rules.contains(chain));
+                                || (rules.len() > 1 && state.refuses_rules.contains(chain))
+                                || (rules.len() > 3 && state.refuses_long.contains(chain));
                             refused.then_some(chain)
                         }
                         _ => None,
@@ -164,7 +179,7 @@ impl Enforcer for Fake {
                     };
                     let refusal = Refusal {
                         object,
-                        errno: 12,
+                        errno: if state.short { 12 } else { 22 },
                         text: None,
                     };
                     return Err(halted(Error::Refused(vec![refusal])));
@@ -187,13 +202,20 @@ impl Enforcer for Fake {
     }
 
     fn remove_stand_in(&mut self) -> Result<Generation, Error> {
-        self.with(|state| Ok(Generation(state.generation)))
+        self.with(|state| {
+            if state.stand_in_fails > 0 {
+                state.stand_in_fails -= 1;
+                return Err(Error::Lost);
+            }
+            state.stand_in_removed += 1;
+            Ok(Generation(state.generation))
+        })
     }
 
     fn foreign_changes(&mut self) -> Result<Foreign, Error> {
         let objects = self.with(|state| std::mem::take(&mut state.foreign));
         Ok(match objects.is_empty() {
-            true => Foreign::Nothing,
+            true => Foreign::Nothing(None),
             false => Foreign::Objects {
                 objects,
                 program: Some("nft".to_owned()),
@@ -604,4 +626,199 @@ async fn a_policy_that_was_refused_is_tried_again_when_it_changes_and_after_a_wh
     let again = world.until(|snapshot| snapshot.refused.is_empty() && snapshot.failure.is_none());
     again.await;
     assert!(sorted(world.held()) == sorted(wanted(&edited)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_opened_in_a_flush_that_a_sync_finds_is_judged_and_counted() {
+    let (mut world, cluster) = World::ready().await;
+    world.events();
+    // Flushed after `hear`, before `execute`: the event comes to be heard after.
+    world.kernel.with(|state| {
+        state.ruleset.tables.clear();
+        state.generation += 1;
+    });
+    let delete = Change::Delete(policy(&cluster, "for-b").id());
+    world.events.send(Event::Changes(vec![delete])).unwrap();
+    world
+        .until(|snapshot| snapshot.effective.policies.len() == 1)
+        .await;
+    world.kernel.with(|state| {
+        state.foreign.push(Object::Table(TableFamily::Inet));
+    });
+    world.kernel.0.1.notify_one();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let snapshot = world.snapshots.borrow().clone();
+    let events = world.events();
+    assert!(events.contains(&"judge All".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_that_repairs_while_repairs_wait_counts_and_judges() {
+    let (mut world, cluster) = World::ready().await;
+    for _ in 0..100 {
+        world
+            .kernel
+            .changed_by_others(|ruleset| ruleset.tables.clear());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.events();
+    let before = world.snapshots.borrow().drift_repairs;
+    world
+        .kernel
+        .changed_by_others(|ruleset| ruleset.tables.clear());
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let delete = Change::Delete(policy(&cluster, "for-b").id());
+    world.events.send(Event::Changes(vec![delete])).unwrap();
+    world
+        .until(|snapshot| snapshot.effective.policies.len() == 1)
+        .await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let after = world.snapshots.borrow().drift_repairs;
+    let events = world.events();
+    assert!(events.contains(&"judge All".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_has_to_start_again_counts_and_judges() {
+    let (mut world, _) = World::ready().await;
+    world.events();
+    world.kernel.with(|state| {
+        state.stale_removal = true;
+        state.unknown.push(Unknown {
+            object: Object::Chain {
+                family: TableFamily::Inet,
+                name: "newer".to_owned(),
+            },
+            reason: "its hook".to_owned(),
+        });
+    });
+    world.kernel.changed_by_others(|_| {});
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let events = world.events();
+    let repairs = world.snapshots.borrow().drift_repairs;
+    assert!(events.contains(&"judge All".to_owned()));
+    world.until(|s| s.ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stand_in_that_could_not_be_removed_once_is_removed_later() {
+    let kernel = Fake::default();
+    kernel.with(|state| state.stand_in_fails = 1);
+    let mut world = World::start(kernel);
+    let cluster = cluster_of(CLUSTER);
+    world.events.send(Event::Reset(objects(&cluster))).unwrap();
+    world.until(|snapshot| snapshot.ready).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let delete = Change::Delete(policy(&cluster, "for-b").id());
+    world.events.send(Event::Changes(vec![delete])).unwrap();
+    world
+        .until(|snapshot| snapshot.effective.policies.len() == 1)
+        .await;
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    let removed = world.kernel.with(|state| state.stand_in_removed);
+    assert!(removed > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn want_of_memory_cuts_nobody_unless_it_stays() {
+    let (mut world, cluster) = World::ready().await;
+    let chain = chain_of(&cluster, "for-b");
+    let edit = |app: &str| {
+        let edited = CLUSTER.replace("app: b}}}]}]}", &format!("app: {app}}}}}}}]}}]}}"));
+        assert_ne!(edited, CLUSTER);
+        let edited = cluster_of(&edited);
+        Event::Changes(vec![Change::Apply(policy(&edited, "for-b"))])
+    };
+    world.kernel.with(|state| {
+        state.short = true;
+        state.refuses_rules.insert(chain.clone());
+    });
+    world.events.send(edit("c")).unwrap();
+    let failed = world.until(|snapshot| snapshot.failure.is_some()).await;
+    assert!(failed.refused.is_empty());
+    world.kernel.with(|state| state.refuses_rules.clear());
+    let mended = world.until(|snapshot| snapshot.failure.is_none()).await;
+    assert!(mended.refused.is_empty());
+    // What is never to be had keeps nobody else waiting.
+    world
+        .kernel
+        .with(|state| state.refuses_rules.insert(chain.clone()));
+    world.events.send(edit("d")).unwrap();
+    let isolated =
+        world.until(|snapshot| snapshot.failure.is_none() && !snapshot.refused.is_empty());
+    assert_eq!(isolated.await.refused.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_policy_is_tried_again_though_others_are_refused_over_and_over() {
+    let (mut world, cluster) = World::ready().await;
+    let a = chain_of(&cluster, "for-a");
+    let b = chain_of(&cluster, "for-b");
+    let edit = |from: &str, name: &str, to: &str| {
+        let text = CLUSTER.replace(from, to);
+        assert_ne!(text, CLUSTER);
+        Change::Apply(policy(&cluster_of(&text), name))
+    };
+    world.kernel.with(|state| {
+        state.refuses_rules.insert(a.clone());
+        state.refuses_rules.insert(b.clone());
+    });
+    let change = edit("app: c}}}]}]}", "for-a", "app: d}}}]}]}");
+    world.events.send(Event::Changes(vec![change])).unwrap();
+    world.until(|snapshot| snapshot.refused.len() == 1).await;
+    // The kernel would take it now, had it been asked.
+    world.kernel.with(|state| state.refuses_rules.remove(&a));
+    // Another tenant edits a policy that is always refused, twice a second at first.
+    let mut mended = None;
+    for n in 0..3_000 {
+        let to = format!("app: e{n}}}}}}}]}}]}}");
+        let change = edit("app: b}}}]}]}", "for-b", &to);
+        world.events.send(Event::Changes(vec![change])).unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        if !world
+            .snapshots
+            .borrow()
+            .refused
+            .contains_key(&NamespacedName::new("x", "for-a"))
+        {
+            mended = Some(n);
+            break;
+        }
+    }
+    assert!(mended.is_some_and(|n| n < 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_policies_of_a_class_the_one_that_changed_is_isolated() {
+    let text = format!(
+        "{CLUSTER}- apiVersion: networking.k8s.io/v1
+  kind: NetworkPolicy
+  metadata: {{name: all, namespace: x}}
+  spec: {{podSelector: {{}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: a}}}}}}]}}]}}
+"
+    );
+    let cluster = cluster_of(&text);
+    let ir = compile(&cluster, "n1");
+    let class = ir.pods["x/a"].ingress.clone().unwrap();
+    let ruleset = wanted(&cluster);
+    let mut chains = ruleset.tables[0].chains.iter();
+    let chain =
+        chains.find(|chain| chain.base.is_none() && chain.name == format!("ingress4_{class}"));
+    let chain = chain.unwrap().name.clone();
+    let mut world = World::start(Fake::default());
+    world.events.send(Event::Reset(objects(&cluster))).unwrap();
+    world.until(|snapshot| snapshot.ready).await;
+    // It takes two rules, and not three: those of `all` alone are fine.
+    world.kernel.with(|state| state.refuses_long.insert(chain));
+    let edited = text.replace(
+        "[{from: [{podSelector: {matchLabels: {app: c}}}]}]",
+        "[{from: [{podSelector: {matchLabels: {app: c}}}, {podSelector: {matchLabels: {app: d}}}]}]",
+    );
+    assert_ne!(edited, text);
+    let change = Change::Apply(policy(&cluster_of(&edited), "for-a"));
+    world.events.send(Event::Changes(vec![change])).unwrap();
+    let refused = world.until(|snapshot| !snapshot.refused.is_empty()).await;
+    let names: Vec<_> = refused.refused.keys().map(|id| id.name.as_str()).collect();
+    assert_eq!(names, ["for-a"]);
 }

@@ -56,8 +56,8 @@ pub trait Enforcer: Send {
 /// What others changed of our tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// Nothing.
-    Nothing,
+    /// Nothing. If others changed what is theirs, or we did, our tables are as they were in this generation.
+    Nothing(Option<Generation>),
     /// These objects.
     Objects {
         /// What, in the order in which it was heard of; only the first few.
@@ -103,8 +103,9 @@ impl Kernel {
             deprecated,
             reason = "its successor is unsafe to call, and the watch owns its descriptor"
         )]
-        let watch = AsyncFd::with_interest(watch, Interest::READABLE).map_err(Error::Open)?;
+        let mut watch = AsyncFd::with_interest(watch, Interest::READABLE).map_err(Error::Open)?;
         let nftables = open()?;
+        watch.get_mut().ignore(nftables.port());
         Ok(Self { nftables, watch })
     }
 }
@@ -146,7 +147,7 @@ impl Enforcer for Kernel {
 }
 
 fn foreign(events: Vec<Event>, own: u32) -> Foreign {
-    let (mut objects, mut program, mut pending) = (Vec::new(), None, false);
+    let (mut objects, mut program, mut pending, mut last) = (Vec::new(), None, false, None);
     for event in events {
         match event {
             Event::Overrun => return Foreign::Unknown,
@@ -157,7 +158,10 @@ fn foreign(events: Vec<Event>, own: u32) -> Foreign {
                 }
             }
             Event::Object { .. } => {}
-            Event::Generation { name, .. } => {
+            Event::Generation {
+                name, generation, ..
+            } => {
+                last = Some(generation);
                 if std::mem::take(&mut pending) && program.is_none() {
                     program = name;
                 }
@@ -165,7 +169,7 @@ fn foreign(events: Vec<Event>, own: u32) -> Foreign {
         }
     }
     match objects.is_empty() {
-        true => Foreign::Nothing,
+        true => Foreign::Nothing(last),
         false => Foreign::Objects { objects, program },
     }
 }
@@ -190,7 +194,8 @@ mod tests {
             name: Some(name.to_owned()),
         };
         let own = || vec![object(7), end(2, 7, "picket"), end(3, 9, "other")];
-        assert_eq!(foreign(own(), 7), Foreign::Nothing);
+        assert_eq!(foreign(own(), 7), Foreign::Nothing(Some(Generation(3))));
+        assert_eq!(foreign(vec![], 7), Foreign::Nothing(None));
         let events = [own(), vec![object(8), end(4, 8, "nft")]].concat();
         let expected = Foreign::Objects {
             objects: vec![Object::Table(TableFamily::Inet)],

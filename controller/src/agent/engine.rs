@@ -40,6 +40,9 @@ use super::source::{Change, Event, Problem, Source};
 /// So many events are taken together at most, that a source which never rests does not keep them from the kernel.
 const TOGETHER: usize = 1000;
 
+/// While the kernel fails, news are tried so long after the last attempt at the earliest.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// What the engine has to know from the start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -126,7 +129,11 @@ pub struct Engine<S, E, L> {
     failure: Option<String>,
     repairs: Repairs,
     drift_repairs: u64,
-    /// What others are known to have changed, until it is repaired.
+    /// Whether others may have changed our tables since what is in force was put there.
+    suspected: bool,
+    /// Whether they have. Stays until our tables are as they should be again.
+    drifted: bool,
+    /// Who did, until it is repaired.
     culprit: Option<String>,
     /// Addresses of changes that are not in force yet.
     touched: BTreeSet<IpAddr>,
@@ -136,7 +143,13 @@ pub struct Engine<S, E, L> {
     seen_policy: Option<Instant>,
     seen_pod: Option<Instant>,
     retry: Backoff,
+    started: Instant,
+    /// When the last sync was tried.
+    attempted: Option<Instant>,
     retry_refused: Backoff,
+    /// What an interrupted replacement left, as long as it can not be removed.
+    leftover: Option<String>,
+    retry_stand_in: Backoff,
     last_success: Option<SystemTime>,
     snapshots: watch::Sender<Arc<Snapshot>>,
 }
@@ -192,13 +205,19 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             failure: None,
             repairs: Repairs::default(),
             drift_repairs: 0,
+            suspected: false,
+            drifted: false,
             culprit: None,
             touched: BTreeSet::new(),
             news: false,
             seen_policy: None,
             seen_pod: None,
+            started: Instant::now(),
+            attempted: None,
             retry: Backoff::new(Duration::from_millis(100), seconds(30)),
             retry_refused: Backoff::new(seconds(1), seconds(300)),
+            leftover: None,
+            retry_stand_in: Backoff::new(seconds(1), seconds(60)),
             last_success: None,
             snapshots,
             index,
@@ -235,6 +254,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             self.repairs.alarm_ends(now),
             self.retry.due(),
             self.retry_refused.due(),
+            self.retry_stand_in.due(),
+            self.news_due(),
         ]
         .into_iter()
         .flatten()
@@ -293,7 +314,10 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             ObjectId::Pod(_) => {
                 self.seen_pod.get_or_insert(now);
             }
-            ObjectId::Namespace(_) | ObjectId::Node(_) => {}
+            ObjectId::Namespace(_) => {
+                self.seen_policy.get_or_insert(now);
+            }
+            ObjectId::Node(_) => {}
         }
         match change {
             Change::Apply(object) => {
@@ -340,13 +364,24 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 self.index.isolate(BTreeSet::new());
                 self.news = true;
             }
-            if self.news || is_due(self.retry.due()) {
+            if is_due(self.retry_stand_in.due()) {
+                self.retry_stand_in.attempted();
+                self.forget_stand_in();
+            }
+            if is_due(self.news_due()) || is_due(self.retry.due()) {
                 self.listener.applying();
                 self.sync();
                 self.listener.rested();
             }
         }
         self.publish(None);
+    }
+
+    /// When news are taken: at once, but while the kernel fails only now and then, since each attempt reads all it holds.
+    fn news_due(&self) -> Option<Instant> {
+        let attempted = self.attempted.filter(|_| self.failure.is_some());
+        let at = attempted.map_or(self.started, |attempted| attempted + AFTER_FAILURE);
+        (self.news && self.complete).then_some(at)
     }
 
     /// Publishes what is the case, and has the connections in the scope judged by it.
@@ -368,7 +403,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             closed: self.in_force.closed.clone(),
             refused: self.refused.clone(),
             problems: self.problems.clone(),
-            failure: self.failure.clone(),
+            failure: self.failure.clone().or_else(|| self.leftover.clone()),
             drift_repairs: self.drift_repairs,
             drift_alarm: self.repairs.alarm(Instant::now()),
             last_success: self.last_success,

@@ -52,6 +52,8 @@ pub struct Watch {
     socket: Socket,
     /// Heard of, and not yet handed out.
     heard: Vec<Event>,
+    /// Of whose changes only the generations are told.
+    ignored: Option<u32>,
 }
 
 /// What others changed.
@@ -77,7 +79,14 @@ impl Watch {
         Ok(Self {
             socket,
             heard: Vec::new(),
+            ignored: None,
         })
+    }
+
+    /// Tells from now on of the changes that the socket of this port ([`crate::Nftables::port`]) asks for only their
+    /// generations: whoever makes them knows them, and of a first load there is an event for each element.
+    pub fn ignore(&mut self, port: u32) {
+        self.ignored = Some(port);
     }
 
     /// Waits until something is heard, at most that long, and returns all that is there, which may be nothing.
@@ -113,7 +122,11 @@ impl Watch {
                     self.heard.push(Event::Overrun);
                     lost = true;
                 }
-                Received::Bytes(bytes) => self.heard.extend(read(bytes)),
+                Received::Bytes(bytes) => {
+                    let ignored = self.ignored;
+                    let is_told = |event: &Event| !matches!(event, Event::Object { port, .. } if Some(*port) == ignored);
+                    self.heard.extend(read(bytes).into_iter().filter(is_told));
+                }
             }
         }
     }

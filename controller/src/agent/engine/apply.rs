@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use kernel::{Error, Generation, Halted, Object, Refusal};
+use kernel::{Error, Found, Halted, Object, Refusal};
+use nix::errno::Errno;
 use policy_compiler::delta::delta;
 use policy_compiler::model::PolicyId;
 use policy_compiler::ruleset::Ruleset;
@@ -18,12 +19,20 @@ use crate::agent::revoke::Scope;
 /// So often others may change nftables under our hands, or the kernel may refuse something else, before we wait.
 const ATTEMPTS: usize = 10;
 
+/// So many times in a row something may be wanting before those who asked for it are isolated: some seconds.
+const PATIENCE: u32 = 6;
+
+/// What goes wrong is tried again at the latest after this time as long as others may have opened our tables.
+const OPEN_AT_MOST: Duration = Duration::from_secs(1);
+
 /// Why what should be in force is not.
 enum Failure {
     /// Somebody changed something: read and plan again.
     Stale,
     /// The kernel refused these.
     Refused(Vec<Refusal>),
+    /// It refused these for want of something, which says nothing of them.
+    Short(Vec<Refusal>),
     /// It could not be asked.
     Kernel(Error),
 }
@@ -32,6 +41,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Stale { .. } => Failure::Stale,
+            Error::Refused(refusals) if refusals.iter().any(says_nothing_of_the_object) => {
+                Failure::Short(refusals)
+            }
             Error::Refused(refusals) => Failure::Refused(refusals),
             // The kernel was not asked for these, or for none of them.
             Error::Unfit { object, reason } => Failure::Refused(vec![Refusal {
@@ -44,11 +56,22 @@ impl From<Error> for Failure {
     }
 }
 
+/// Whether it is for want of memory, of a permission, or of time.
+fn says_nothing_of_the_object(refusal: &Refusal) -> bool {
+    use Errno::{EACCES, EAGAIN, EBUSY, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM};
+    let errno = Errno::from_raw(refusal.errno);
+    [
+        EACCES, EAGAIN, EBUSY, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM,
+    ]
+    .contains(&errno)
+}
+
 impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// Brings the kernel up to date with the index.
     pub(super) fn sync(&mut self) {
         self.retry.attempted();
         let start = Instant::now();
+        self.attempted = Some(start);
         let mut compile = Duration::ZERO;
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -58,11 +81,19 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             self.touched.extend(update.touched);
             match self.bring() {
                 Ok(known) => return self.in_force(known, start.elapsed(), compile),
-                Err(Failure::Stale) => last = None,
+                Err(Failure::Stale) => {
+                    self.suspected = true;
+                    last = None;
+                }
                 Err(Failure::Kernel(error)) => {
                     return self.failed((&error).into(), describe(&error));
                 }
-                Err(Failure::Refused(refusals)) => {
+                // Who asked for it is blamed only when it is never to be had.
+                Err(Failure::Short(refusals)) if self.retry.failures() < PATIENCE => {
+                    let error = Error::Refused(refusals);
+                    return self.failed((&error).into(), describe(&error));
+                }
+                Err(Failure::Refused(refusals) | Failure::Short(refusals)) => {
                     let message = Error::Refused(refusals.clone()).to_string();
                     if !self.isolate(&refusals) {
                         return self.failed(FailureReason::Refused, message);
@@ -111,16 +142,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// there, what they were replaced by: it may be another version's, of which each rule may matter.
     fn read(&mut self, wanted: &Ruleset) -> Result<Result<Known, Known>, Failure> {
         let found = self.enforcer.read()?;
-        let known = |generation: Generation, ruleset| Known {
-            ruleset,
-            generation: generation.0,
-        };
-        if found.unknown.is_empty() {
-            return Ok(Ok(known(found.generation, found.ruleset)));
-        }
-        if self.ready {
-            let generation = self.enforcer.remove_unknown(&found)?;
-            return Ok(Ok(known(generation, found.ruleset)));
+        if self.ready || !is_strange(&found) {
+            return Ok(Ok(self.cleaned(found)?));
         }
         let unknown = found.unknown.iter().take(3);
         let unknown: Vec<_> = unknown
@@ -131,7 +154,28 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             unknown.join("; ")
         );
         let generation = self.enforcer.replace(wanted)?;
-        Ok(Err(known(generation, wanted.clone())))
+        Ok(Err(Known {
+            ruleset: wanted.clone(),
+            generation: generation.0,
+        }))
+    }
+
+    /// What was found without what is strange, which is taken out. Notices drift.
+    fn cleaned(&mut self, found: Found) -> Result<Known, Failure> {
+        let mut generation = found.generation;
+        if is_strange(&found) {
+            // Also if only a part of it goes now.
+            self.drifted |= self.ready;
+            generation = self.enforcer.remove_unknown(&found)?;
+        }
+        if self.ready && self.suspected && !self.drifted {
+            let back = delta(&found.ruleset, &self.in_force.ruleset, generation.0);
+            self.drifted = !back.transactions.is_empty();
+        }
+        Ok(Known {
+            ruleset: found.ruleset,
+            generation: generation.0,
+        })
     }
 
     /// The index is in force.
@@ -143,10 +187,10 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             closed: self.index.closed().clone(),
         };
         self.known = Some(known);
+        self.ready = true;
         if full {
             self.forget_stand_in();
         }
-        self.ready = true;
         self.news = false;
         self.retry.succeeded();
         if self.refused.is_empty() {
@@ -160,7 +204,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
         self.last_success = Some(SystemTime::now());
         let touched = std::mem::take(&mut self.touched);
-        let scope = match (full, touched.is_empty()) {
+        let drifted = self.settle_drift(Instant::now());
+        let scope = match (full || drifted, touched.is_empty()) {
             (true, _) => Some(Scope::All),
             (false, true) => None,
             (false, false) => Some(Scope::Addresses(touched)),
@@ -177,19 +222,26 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         });
     }
 
-    fn forget_stand_in(&mut self) {
+    /// Removes what an interrupted replacement left. Until it is gone it denies what was denied before.
+    pub(super) fn forget_stand_in(&mut self) {
         match self.enforcer.remove_stand_in() {
             Ok(generation) => {
                 if let Some(known) = &mut self.known {
                     known.generation = generation.0;
                 }
+                self.retry_stand_in.succeeded();
+                self.leftover = None;
             }
-            // It denies what was denied before, so that it only stays too strict.
             Err(error) => {
-                warn!(
-                    "what an interrupted upgrade left could not be removed: {}",
+                let message = format!(
+                    "the tables picket-next, which an interrupted upgrade left, could not be removed and still deny what was denied then: {}",
                     describe(&error)
                 );
+                if self.leftover.is_none() {
+                    error!("{message}");
+                }
+                self.leftover = Some(message);
+                self.retry_stand_in.failed(Instant::now());
                 self.known = None;
             }
         }
@@ -198,6 +250,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     fn failed(&mut self, reason: FailureReason, message: String) {
         let now = Instant::now();
         self.retry.failed(now);
+        if self.suspected || self.drifted {
+            self.retry.due_within(now, OPEN_AT_MOST);
+        }
         self.known = None;
         // What failed in the same way before was said before.
         if self.failure.as_ref() != Some(&message) {
@@ -216,10 +271,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     fn isolate(&mut self, refusals: &[Refusal]) -> bool {
         let mut more = false;
         for refusal in refusals {
-            for policy in self.policies_behind(&refusal.object) {
-                if self.refused.contains_key(&policy) {
-                    continue;
-                }
+            for policy in self.to_blame(&refusal.object) {
                 error!(
                     ns = %policy.namespace,
                     policy = %policy.name,
@@ -231,10 +283,26 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
         if more {
             self.index.isolate(self.refused.keys().cloned().collect());
-            self.retry_refused.failed(Instant::now());
+            // One that waits already is not put off by what others ask for.
+            if self.retry_refused.due().is_none() {
+                self.retry_refused.failed(Instant::now());
+            }
             self.listener.failed(FailureReason::Refused);
         }
         more
+    }
+
+    /// The policies to isolate for what was refused: those that changed since it was taken last, else all behind it.
+    fn to_blame(&self, object: &Object) -> BTreeSet<PolicyId> {
+        let mut behind = self.policies_behind(object);
+        behind.retain(|policy| !self.refused.contains_key(policy));
+        let (was, is) = (
+            &self.in_force.effective.policies,
+            &self.index.cluster().policies,
+        );
+        let changed = behind.iter().filter(|id| was.get(*id) != is.get(*id));
+        let changed: BTreeSet<_> = changed.cloned().collect();
+        if changed.is_empty() { behind } else { changed }
     }
 
     fn policies_behind(&self, object: &Object) -> BTreeSet<PolicyId> {
@@ -251,7 +319,14 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// Takes note of what others changed.
     pub(super) fn hear(&mut self, now: Instant) {
         let culprit = match self.enforcer.foreign_changes() {
-            Ok(Foreign::Nothing) => return,
+            Ok(Foreign::Nothing(None)) => return,
+            Ok(Foreign::Nothing(Some(generation))) => {
+                // Others changed what is theirs, so what we know of ours holds in that generation too.
+                if let Some(known) = &mut self.known {
+                    known.generation = generation.0;
+                }
+                return;
+            }
             Ok(Foreign::Unknown) => "somebody, since events were lost".to_owned(),
             Ok(Foreign::Objects { objects, program }) => {
                 let objects: Vec<_> = objects.iter().map(ToString::to_string).collect();
@@ -263,82 +338,100 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 describe(&error)
             ),
         };
-        self.culprit.get_or_insert(culprit);
-        // Before the first sync there is nothing of ours to repair, and that reads.
-        if self.ready {
-            self.repairs.drifted(now);
+        if !self.ready {
+            // Nothing is known yet of what they were and should be.
+            if !self.complete && self.failure.is_none() {
+                let message = format!(
+                    "our tables were changed by {culprit}, and can not be repaired before the source is complete"
+                );
+                error!("{message}");
+                self.failure = Some(message);
+            }
+            return;
         }
+        self.culprit.get_or_insert(culprit);
+        self.suspected = true;
+        self.known = None;
+        self.repairs.drifted(now);
     }
 
     /// Makes our tables what they were.
     pub(super) fn repair(&mut self) {
-        let start = Instant::now();
-        let culprit = self.culprit.take();
         for _ in 0..ATTEMPTS {
-            match self.repaired() {
-                Ok(changed) => {
-                    let was_alarmed = self.repairs.alarm(start);
-                    self.repairs.repaired(Instant::now(), changed);
-                    if !changed {
-                        return;
+            match self.put_back() {
+                Ok(()) => {
+                    if self.settle_drift(Instant::now()) {
+                        self.publish(Some(Scope::All));
                     }
-                    self.drift_repairs += 1;
-                    self.listener.repaired();
-                    let culprit = culprit.as_deref().unwrap_or("somebody");
-                    let took = start.elapsed();
-                    match (was_alarmed, self.repairs.alarm(Instant::now())) {
-                        (false, false) => warn!(
-                            ?took,
-                            "our tables were changed by {culprit}, and are repaired; open connections are judged again"
-                        ),
-                        (false, true) => error!(
-                            "our tables are changed over and over, last by {culprit}: they are repaired less often now, and pods are open meanwhile"
-                        ),
-                        (true, _) => debug!(?took, "repaired again after {culprit}"),
-                    }
-                    return self.publish(Some(Scope::All));
+                    return;
                 }
                 Err(Failure::Stale) => {}
-                Err(Failure::Refused(refusals)) => {
-                    return self.repair_failed(Error::Refused(refusals));
+                Err(Failure::Refused(refusals) | Failure::Short(refusals)) => {
+                    return self.repair_failed(&Error::Refused(refusals));
                 }
-                Err(Failure::Kernel(error)) => return self.repair_failed(error),
+                Err(Failure::Kernel(error)) => return self.repair_failed(&error),
             }
         }
-        // Again after a wait.
-        self.repairs.repaired(Instant::now(), true);
-        self.repairs.drifted(Instant::now());
-        self.known = None;
+        let error = Error::Changing(ATTEMPTS);
+        self.repair_failed(&error);
     }
 
-    /// What could not be repaired is made anew by a sync, which says what it can not do.
-    fn repair_failed(&mut self, error: Error) {
+    /// What could not be repaired is made by a sync, which says what it can not do, and tries again.
+    fn repair_failed(&mut self, error: &Error) {
+        debug!("a repair failed: {}", describe(error));
         self.repairs.repaired(Instant::now(), true);
         self.known = None;
         self.news = true;
-        debug!("a repair failed: {}", describe(&error));
     }
 
-    /// Whether anything was not as it should be.
-    fn repaired(&mut self) -> Result<bool, Failure> {
+    fn put_back(&mut self) -> Result<(), Failure> {
         let found = self.enforcer.read()?;
-        // A table of a family that we have none in harms nobody.
-        let strange = |unknown: &&kernel::Unknown| !matches!(unknown.object, Object::Other(_));
-        let is_strange = found.unknown.iter().any(|unknown| strange(&unknown));
-        let mut generation = found.generation;
-        if is_strange {
-            generation = self.enforcer.remove_unknown(&found)?;
-        }
+        let known = self.cleaned(found)?;
         let wanted = self.in_force.ruleset.clone();
-        let plan = delta(&found.ruleset, &wanted, generation.0);
-        let changed = is_strange || !plan.transactions.is_empty();
+        let plan = delta(&known.ruleset, &wanted, known.generation);
+        self.drifted |= !plan.transactions.is_empty();
         let generation = self.execute(&plan)?;
         self.known = Some(Known {
             ruleset: wanted,
             generation,
         });
-        Ok(changed)
+        Ok(())
     }
+
+    /// Our tables are as they should be. If they were not, it is counted and said, and whether it was so is returned:
+    /// then what opened meanwhile is to be judged.
+    fn settle_drift(&mut self, now: Instant) -> bool {
+        let drifted = std::mem::take(&mut self.drifted);
+        let was_suspected = std::mem::take(&mut self.suspected);
+        let culprit = self.culprit.take();
+        if !was_suspected && !drifted {
+            return false;
+        }
+        let was_alarmed = self.repairs.alarm(now);
+        self.repairs.repaired(now, drifted);
+        if !drifted {
+            return false;
+        }
+        self.drift_repairs += 1;
+        self.listener.repaired();
+        let culprit = culprit.as_deref().unwrap_or("somebody");
+        match (was_alarmed, self.repairs.alarm(now)) {
+            (false, false) => warn!(
+                "our tables were changed by {culprit}, and are repaired; open connections are judged again"
+            ),
+            (false, true) => error!(
+                "our tables are changed over and over, last by {culprit}: they are repaired less often now, and pods are open meanwhile"
+            ),
+            (true, _) => debug!("repaired again after {culprit}"),
+        }
+        true
+    }
+}
+
+/// Whether there is something that is not ours. A table of a family that we have none in harms nobody.
+fn is_strange(found: &Found) -> bool {
+    let mut unknown = found.unknown.iter();
+    unknown.any(|unknown| !matches!(unknown.object, Object::Other(_)))
 }
 
 /// The error with its causes.

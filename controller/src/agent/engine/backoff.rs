@@ -30,6 +30,16 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// The next attempt is due within this time at the latest.
+    pub(super) fn due_within(&mut self, now: Instant, most: Duration) {
+        self.due = self.due.map(|due| due.min(now + most));
+    }
+
+    /// How many attempts failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// An attempt succeeded, or there is nothing to attempt any more.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
