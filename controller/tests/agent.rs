@@ -13,6 +13,9 @@ mod life;
 mod live;
 #[path = "agent/manifests.rs"]
 mod manifests;
+mod support;
+#[path = "agent/traffic.rs"]
+mod traffic;
 #[path = "../../kernel/tests/flood/world.rs"]
 #[allow(dead_code, reason = "of another crate's tests")]
 mod world;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use controller::agent::server::DEFAULT_BIND;
 use controller::{cluster, source};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +19,7 @@ use policy_compiler::compile::compile;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::ruleset::Ruleset;
 use policy_compiler::validate;
+use testbed::Namespace;
 
 use crate::manifests::{self, NODE};
 use crate::world::{Flood, World, frame, open_frame};
@@ -53,11 +56,42 @@ pub(crate) struct Agent {
     child: Child,
     /// What it wrote on stderr so far.
     log: Arc<Mutex<String>>,
-    /// Who reads that, until it ends.
+    /// Who reads that, until it ends; nobody where it is not a pipe.
     reader: Option<JoinHandle<()>>,
 }
 
 impl Agent {
+    /// Starts one in the network namespace.
+    pub(crate) fn spawn(
+        node: &Namespace,
+        mut command: Command,
+        prepare: impl FnOnce(&mut Command) + Send,
+    ) -> Self {
+        command.stderr(Stdio::piped()).stdin(Stdio::null());
+        let spawn = || {
+            prepare(&mut command);
+            command.spawn()
+        };
+        let mut child = node.run(spawn).unwrap().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&log);
+        let reader = child.stderr.take().map(|stderr| {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut log = written.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            })
+        });
+        Self { child, log, reader }
+    }
+
+    /// Its root directory, as it sees it.
+    pub(crate) fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.child.id()).into()
+    }
+
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -142,25 +176,15 @@ impl Live {
 
     /// Starts an agent.
     pub(crate) fn start(&self) -> Agent {
+        self.start_by(|_| {})
+    }
+
+    /// The same; the last preparations are made on a thread of their own, whose surroundings the agent inherits.
+    pub(crate) fn start_by(&self, prepare: impl FnOnce(&mut Command) + Send) -> Agent {
         let mut command = self.command(&["agent", "--node", NODE]);
         command.arg("--manifests").arg(self.manifests.path());
         command.args(&self.arguments);
-        command.stderr(Stdio::piped()).stdin(Stdio::null());
-        let mut child = self.world.node.run(|| command.spawn()).unwrap().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = written.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        Agent {
-            child,
-            log,
-            reader: Some(reader),
-        }
+        Agent::spawn(&self.world.node, command, prepare)
     }
 
     /// Starts an agent, and waits until what the files say is in force.
@@ -172,6 +196,17 @@ impl Live {
         });
         self.quiet(&agent);
         agent
+    }
+
+    /// Status and body of what the agent answers over HTTP; nothing as long as nobody listens.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
+        get(&self.world.node, path)
+    }
+
+    /// What the agent counts, by the name of the metric with its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").unwrap();
+        metric(&text, name).unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
     /// Another command on the node.
@@ -249,6 +284,26 @@ impl Live {
         let wrong = (counts.leaked, counts.lost, counts.broken);
         assert_eq!(wrong, (0, 0, 0), "{counts:?} {done:?}");
     }
+}
+
+/// Asks whoever listens in the namespace where the agent does if nobody says otherwise.
+pub(crate) fn get(node: &Namespace, path: &str) -> Option<(u16, String)> {
+    let connect = || TcpStream::connect(DEFAULT_BIND);
+    let mut stream = node.run(connect).unwrap().ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// A number of a text in Prometheus' format.
+pub(crate) fn metric(text: &str, name: &str) -> Option<f64> {
+    let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let (_, number) = lines.find(|(of, _)| *of == name)?;
+    number.parse().ok()
 }
 
 /// The chains in one order, since the kernel has them in that in which they were made.

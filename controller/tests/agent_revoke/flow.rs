@@ -223,7 +223,7 @@ impl Stream {
                     }
                 }
             };
-            while !stopped.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) || sent <= 100 {
                 for end in &ends {
                     end.send(b"again").unwrap();
                     sent += 1;

@@ -290,6 +290,16 @@ impl World {
 
 /// The cluster with these policies, and pods with the names and addresses of [`PODS`]; `new` has `b`'s.
 pub(super) fn cluster(policies: &str, pods: &[&str]) -> Cluster {
+    let mut objects = vec![nodes()];
+    objects.extend(pods.iter().map(|name| pod(name)));
+    if !policies.is_empty() {
+        objects.push(policies.to_owned());
+    }
+    support::load(&objects.join("---\n")).unwrap()
+}
+
+/// The namespace of the pods, and the nodes.
+pub(super) fn nodes() -> String {
     let mut objects = vec!["apiVersion: v1\nkind: Namespace\nmetadata: {name: t}\n".to_owned()];
     objects.extend(NODES.map(|(name, v4, v6)| {
         format!(
@@ -297,19 +307,18 @@ pub(super) fn cluster(policies: &str, pods: &[&str]) -> Cluster {
              [{{type: InternalIP, address: {v4}}}, {{type: InternalIP, address: \"{v6}\"}}]}}\n"
         )
     }));
-    objects.extend(pods.iter().map(|name| {
-        let like = if *name == "new" { "b" } else { name };
-        let (_, node, v4, v6) = PODS.iter().find(|pod| pod.0 == like).unwrap();
-        format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: t, name: {name}, labels: {{app: {name}}}}}\n\
-             spec: {{nodeName: {node}, containers: [{{name: app, image: registry.example/app:1}}]}}\n\
-             status: {{phase: Running, podIP: {v4}, podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}\n"
-        )
-    }));
-    if !policies.is_empty() {
-        objects.push(policies.to_owned());
-    }
-    support::load(&objects.join("---\n")).unwrap()
+    objects.join("---\n")
+}
+
+/// A pod as [`cluster`] has it.
+pub(super) fn pod(name: &str) -> String {
+    let like = if name == "new" { "b" } else { name };
+    let (_, node, v4, v6) = PODS.iter().find(|pod| pod.0 == like).unwrap();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: t, name: {name}, labels: {{app: {name}}}}}\n\
+         spec: {{nodeName: {node}, containers: [{{name: app, image: registry.example/app:1}}]}}\n\
+         status: {{phase: Running, podIP: {v4}, podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}\n"
+    )
 }
 
 /// Waits until something holds.
