@@ -37,6 +37,8 @@ enum Outcome {
     Findings,
     /// Exit code 2: some flow could not be asked.
     Unaskable,
+    /// Exit code 2: it could not do its work, and has written why.
+    Failed,
 }
 
 /// Runs the program: arguments from the process, answers on stdout, everything else on stderr.
@@ -60,7 +62,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
-        Ok(Outcome::Unaskable) => ExitCode::from(2),
+        Ok(Outcome::Unaskable | Outcome::Failed) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             for line in format!("{error:#}").lines() {

@@ -14,6 +14,8 @@ mod live;
 #[path = "agent/manifests.rs"]
 mod manifests;
 mod support;
+#[path = "agent/surroundings.rs"]
+mod surroundings;
 #[path = "agent/traffic.rs"]
 mod traffic;
 #[path = "../../kernel/tests/flood/world.rs"]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use kernel::{Feature, Features};
+use kernel::{Error, Feature, Features, Refusal};
+use nix::errno::Errno;
 use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +30,17 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
         arguments.log.log_format.into(),
         arguments.log.log_level.into(),
     )?;
+    match enforce(arguments) {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) => {
+            // In the format of the other lines.
+            error!("{error:#}");
+            Ok(Outcome::Failed)
+        }
+    }
+}
+
+fn enforce(arguments: &Agent) -> anyhow::Result<()> {
     let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
     let bridges = bridges(&arguments.bridges)?;
     let preflight = look_around(arguments);
@@ -67,12 +79,7 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let kernel = if owns {
-            Kernel::open_owner()
-        } else {
-            Kernel::open()
-        };
-        let kernel = kernel.context("nftables can not be used")?;
+        let kernel = open(owns)?;
         let (engine, snapshots) = Engine::new(source, kernel, listener, settings);
         let server = Server {
             bind: Some(arguments.metrics_bind),
@@ -95,9 +102,33 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
         };
         engine.run(stop).await;
         info!("stopped; what is in force stays in force");
-        anyhow::Ok(())
-    })?;
-    Ok(Outcome::Done)
+        Ok(())
+    })
+}
+
+fn open(owns: bool) -> anyhow::Result<Kernel> {
+    let kernel = if owns {
+        Kernel::open_owner()
+    } else {
+        Kernel::open()
+    };
+    let is_anothers = |error: &Error| {
+        // Whoever may not use nftables at all was told so when its features were asked for.
+        let Error::Refused(refusals) = error else {
+            return false;
+        };
+        let refused = |refusal: &Refusal| refusal.errno == Errno::EPERM as i32;
+        refusals.iter().any(refused)
+    };
+    kernel.map_err(|error| {
+        let what = match is_anothers(&error) {
+            true => {
+                "our tables belong to another agent that runs in this network namespace: stop it first"
+            }
+            false => "nftables can not be used",
+        };
+        anyhow::Error::new(error).context(what)
+    })
 }
 
 /// Says what keeps policies from being enforced here. None of it is a reason not to enforce what can be.
