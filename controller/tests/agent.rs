@@ -13,6 +13,8 @@ mod life;
 mod live;
 #[path = "agent/manifests.rs"]
 mod manifests;
+#[path = "agent/operating.rs"]
+mod operating;
 mod support;
 #[path = "agent/surroundings.rs"]
 mod surroundings;

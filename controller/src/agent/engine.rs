@@ -32,6 +32,7 @@ use tracing::{error, info, warn};
 use self::backoff::Backoff;
 use self::drift::Repairs;
 use super::enforcer::Enforcer;
+use super::log::Repeated;
 use super::metrics::FailureReason;
 use super::revoke::Scope;
 use super::snapshot::Snapshot;
@@ -126,6 +127,10 @@ pub struct Engine<S, E, L> {
     in_force: InForce,
     refused: BTreeMap<PolicyId, String>,
     problems: BTreeMap<String, Problem>,
+    /// What was written of problems, by place and message.
+    written: Repeated<(String, String)>,
+    /// Places that change so often that not each change is written.
+    flapping: BTreeSet<String>,
     failure: Option<String>,
     repairs: Repairs,
     drift_repairs: u64,
@@ -202,6 +207,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             },
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
+            written: Repeated::default(),
+            flapping: BTreeSet::new(),
             failure: None,
             repairs: Repairs::default(),
             drift_repairs: 0,
@@ -332,17 +339,30 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     }
 
     fn take_problems(&mut self, problems: BTreeMap<String, Problem>) {
+        let now = Instant::now().into_std();
         for (place, problem) in &problems {
             if self.problems.get(place) == Some(problem) {
                 continue;
             }
+            let key = (place.clone(), problem.message.clone());
+            if self.written.seen(&key, now).is_none() {
+                if self.flapping.insert(place.clone()) {
+                    warn!(source = %place, "it breaks over and over, which is written less often now: picket status says how it is");
+                }
+                continue;
+            }
+            self.flapping.remove(place);
             if problem.blocks {
                 error!(source = %place, "nothing is applied until this is mended: {}", problem.message);
             } else {
                 warn!(source = %place, "what was in force stays in force: {}", problem.message);
             }
         }
-        for place in self.problems.keys().filter(|p| !problems.contains_key(*p)) {
+        let is_mended = |place: &&String| !problems.contains_key(*place);
+        for place in self.problems.keys().filter(is_mended) {
+            if self.flapping.contains(place) {
+                continue;
+            }
             info!(source = %place, "mended");
         }
         self.problems = problems;
