@@ -649,7 +649,8 @@ async fn what_opened_in_a_flush_that_a_sync_finds_is_judged_and_counted() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     let snapshot = world.snapshots.borrow().clone();
     let events = world.events();
-    assert!(events.contains(&"judge All".to_owned()));
+    assert!(events.contains(&"judge All".to_owned()), "{events:?}");
+    assert_eq!(snapshot.drift_repairs, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -676,7 +677,8 @@ async fn a_sync_that_repairs_while_repairs_wait_counts_and_judges() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     let after = world.snapshots.borrow().drift_repairs;
     let events = world.events();
-    assert!(events.contains(&"judge All".to_owned()));
+    assert!(events.contains(&"judge All".to_owned()), "{events:?}");
+    assert_eq!(after, before + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -696,9 +698,8 @@ async fn a_repair_that_has_to_start_again_counts_and_judges() {
     world.kernel.changed_by_others(|_| {});
     tokio::time::sleep(Duration::from_secs(600)).await;
     let events = world.events();
-    let repairs = world.snapshots.borrow().drift_repairs;
-    assert!(events.contains(&"judge All".to_owned()));
-    world.until(|s| s.ready).await;
+    assert!(events.contains(&"judge All".to_owned()), "{events:?}");
+    world.until(|snapshot| snapshot.drift_repairs == 1).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -821,4 +822,89 @@ async fn of_several_policies_of_a_class_the_one_that_changed_is_isolated() {
     let refused = world.until(|snapshot| !snapshot.refused.is_empty()).await;
     let names: Vec<_> = refused.refused.keys().map(|id| id.name.as_str()).collect();
     assert_eq!(names, ["for-a"]);
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_trouble_is_written_each_time_that_it_comes() {
+    let log = Log::default();
+    let to = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || to.clone());
+    let _guard = tracing::subscriber::set_default(lines.with_ansi(false).finish());
+    let (world, cluster) = World::ready().await;
+    let refused = chain_of(&cluster, "for-a");
+    let problem = Problem {
+        message: "a.yaml: broken".to_owned(),
+        blocks: false,
+    };
+    const TIMES: usize = 300;
+    for _ in 0..TIMES {
+        world.events();
+        // A file breaks.
+        let problems = BTreeMap::from([("a.yaml".to_owned(), problem.clone())]);
+        world.events.send(Event::Problems(problems)).unwrap();
+        // Others change our tables, and the kernel refuses a policy.
+        world
+            .kernel
+            .changed_by_others(|ruleset| ruleset.tables.clear());
+        world
+            .until_kernel(|state| state.events.iter().any(|event| event == "repaired"))
+            .await;
+        world
+            .kernel
+            .with(|state| state.refuses_rules.insert(refused.clone()));
+        let apply = Change::Apply(policy(&cluster, "for-a"));
+        let delete = Change::Delete(ObjectId::NetworkPolicy(NamespacedName::new("x", "for-a")));
+        world.events.send(Event::Changes(vec![delete])).unwrap();
+        world
+            .until_kernel(|state| state.events.iter().any(|event| event == "synced partial"))
+            .await;
+        world.events.send(Event::Changes(vec![apply])).unwrap();
+        world
+            .until_kernel(|state| state.events.iter().any(|event| event == "failed refused"))
+            .await;
+        // It does not answer at all.
+        world.kernel.with(|state| {
+            state.refuses_rules.clear();
+            state.broken = true;
+        });
+        world
+            .until_kernel(|state| state.events.iter().any(|event| event == "failed netlink"))
+            .await;
+        // And all is well again.
+        world.kernel.with(|state| state.broken = false);
+        world.events.send(Event::Problems(BTreeMap::new())).unwrap();
+        world.events();
+        world
+            .until_kernel(|state| state.events.iter().any(|event| event == "synced partial"))
+            .await;
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for text in [
+        "what was in force stays in force: a.yaml",
+        "mended",
+        "our tables were changed",
+        "the kernel refused what the policy asks for",
+        "could not be brought up to date",
+        "is up to date again",
+        "over and over",
+    ] {
+        let count = log.matches(text).count();
+        assert!((1..60).contains(&count), "{text}: {count}");
+    }
 }

@@ -11,6 +11,7 @@
 mod apply;
 mod backoff;
 mod drift;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -31,8 +32,8 @@ use tracing::{error, info, warn};
 
 use self::backoff::Backoff;
 use self::drift::Repairs;
+use self::written::Written;
 use super::enforcer::Enforcer;
-use super::log::Repeated;
 use super::metrics::FailureReason;
 use super::revoke::Scope;
 use super::snapshot::Snapshot;
@@ -127,10 +128,7 @@ pub struct Engine<S, E, L> {
     in_force: InForce,
     refused: BTreeMap<PolicyId, String>,
     problems: BTreeMap<String, Problem>,
-    /// What was written of problems, by place and message.
-    written: Repeated<(String, String)>,
-    /// Places that change so often that not each change is written.
-    flapping: BTreeSet<String>,
+    written: Written,
     failure: Option<String>,
     repairs: Repairs,
     drift_repairs: u64,
@@ -207,8 +205,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             },
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
-            written: Repeated::default(),
-            flapping: BTreeSet::new(),
+            written: Written::default(),
             failure: None,
             repairs: Repairs::default(),
             drift_repairs: 0,
@@ -339,19 +336,12 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     }
 
     fn take_problems(&mut self, problems: BTreeMap<String, Problem>) {
-        let now = Instant::now().into_std();
         for (place, problem) in &problems {
-            if self.problems.get(place) == Some(problem) {
+            if self.problems.get(place) == Some(problem)
+                || !self.written.comes(place, &problem.message)
+            {
                 continue;
             }
-            let key = (place.clone(), problem.message.clone());
-            if self.written.seen(&key, now).is_none() {
-                if self.flapping.insert(place.clone()) {
-                    warn!(source = %place, "it breaks over and over, which is written less often now: picket status says how it is");
-                }
-                continue;
-            }
-            self.flapping.remove(place);
             if problem.blocks {
                 error!(source = %place, "nothing is applied until this is mended: {}", problem.message);
             } else {
@@ -360,10 +350,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
         let is_mended = |place: &&String| !problems.contains_key(*place);
         for place in self.problems.keys().filter(is_mended) {
-            if self.flapping.contains(place) {
-                continue;
+            if self.written.ends(place) {
+                info!(source = %place, "mended");
             }
-            info!(source = %place, "mended");
         }
         self.problems = problems;
     }

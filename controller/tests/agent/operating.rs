@@ -175,10 +175,15 @@ fn who_flushes_in_a_loop_does_not_fill_the_log() {
             live.metric("picket_drift_repairs_total") >= f64::from(flush)
         });
     }
-    // Those that were repaired at once, and the alarm.
+    // The first, some of those that were repaired at once, and the alarm.
     let count = lines(&agent, "changed");
-    assert!((2..=11).contains(&count), "{}", agent.log());
-    assert_eq!(lines(&agent, "over and over"), 1, "{}", agent.log());
+    assert!((2..10).contains(&count), "{}", agent.log());
+    assert_eq!(
+        lines(&agent, "are changed over and over"),
+        1,
+        "{}",
+        agent.log()
+    );
 }
 
 #[test]

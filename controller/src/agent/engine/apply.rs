@@ -25,6 +25,10 @@ const PATIENCE: u32 = 6;
 /// What goes wrong is tried again at the latest after this time as long as others may have opened our tables.
 const OPEN_AT_MOST: Duration = Duration::from_secs(1);
 
+/// Where there is trouble, as it is written.
+const NFTABLES: &str = "nftables";
+const TABLES: &str = "our tables";
+
 /// Why what should be in force is not.
 enum Failure {
     /// Somebody changed something: read and plan again.
@@ -196,7 +200,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         if self.refused.is_empty() {
             self.retry_refused.succeeded();
         }
-        if self.failure.take().is_some() {
+        if self.failure.take().is_some() && self.written.ends(NFTABLES) {
             info!("the kernel is up to date again");
         }
         if full {
@@ -255,7 +259,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
         self.known = None;
         // What failed in the same way before was said before.
-        if self.failure.as_ref() != Some(&message) {
+        if self.failure.as_ref() != Some(&message) && self.written.comes(NFTABLES, &message) {
             error!(
                 reason = ?reason,
                 "the kernel could not be brought up to date, what was in force stays in force: {message}"
@@ -272,12 +276,15 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         let mut more = false;
         for refusal in refusals {
             for policy in self.to_blame(&refusal.object) {
-                error!(
-                    ns = %policy.namespace,
-                    policy = %policy.name,
-                    "the kernel refused what the policy asks for, the pods that it selects are isolated and its rules ignored: {refusal}"
-                );
-                self.refused.insert(policy, refusal.to_string());
+                let message = refusal.to_string();
+                if self.written.comes(&policy.to_string(), &message) {
+                    error!(
+                        ns = %policy.namespace,
+                        policy = %policy.name,
+                        "the kernel refused what the policy asks for, the pods that it selects are isolated and its rules ignored: {message}"
+                    );
+                }
+                self.refused.insert(policy, message);
                 more = true;
             }
         }
@@ -416,13 +423,13 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         self.listener.repaired();
         let culprit = culprit.as_deref().unwrap_or("somebody");
         match (was_alarmed, self.repairs.alarm(now)) {
-            (false, false) => warn!(
+            (false, false) if self.written.comes(TABLES, culprit) => warn!(
                 "our tables were changed by {culprit}, and are repaired; open connections are judged again"
             ),
-            (false, true) => error!(
+            (false, true) if self.written.comes(TABLES, "alarm") => error!(
                 "our tables are changed over and over, last by {culprit}: they are repaired less often now, and pods are open meanwhile"
             ),
-            (true, _) => debug!("repaired again after {culprit}"),
+            _ => debug!("repaired again after {culprit}"),
         }
         true
     }
