@@ -49,9 +49,12 @@ fn the_next_owner_adopts_what_the_last_one_left_and_goes_on_from_there() {
     let (one, other) = (wanted(0), wanted(1));
     let mut first = owner(&namespace).unwrap();
     first.load(&one, None).unwrap();
-    // It can not be taken from who has it.
+    // It can not be taken from who has it, and others can see that.
     assert!(matches!(owner(&namespace), Err(Error::Refused(_))));
+    let mut watcher = namespace.run(Nftables::open).unwrap().unwrap();
+    assert!(watcher.is_owned().unwrap());
     drop(first);
+    assert!(!watcher.is_owned().unwrap());
     let mut second = owner(&namespace).unwrap();
     let found = second.read().unwrap();
     assert!(found.ruleset == one && found.unknown.is_empty());

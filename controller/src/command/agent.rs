@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use kernel::{Error, Feature, Features, Refusal};
+use kernel::{Error, Feature, Features, Nftables, Refusal};
 use nix::errno::Errno;
 use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
@@ -106,7 +106,15 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
     })
 }
 
+/// Why there can be no second agent.
+const ANOTHERS: &str =
+    "our tables belong to another agent that runs in this network namespace: stop it first";
+
 fn open(owns: bool) -> anyhow::Result<Kernel> {
+    let is_owned = || Nftables::open()?.is_owned();
+    if !owns && is_owned().context("nftables can not be used")? {
+        anyhow::bail!(ANOTHERS);
+    }
     let kernel = if owns {
         Kernel::open_owner()
     } else {
@@ -122,9 +130,7 @@ fn open(owns: bool) -> anyhow::Result<Kernel> {
     };
     kernel.map_err(|error| {
         let what = match is_anothers(&error) {
-            true => {
-                "our tables belong to another agent that runs in this network namespace: stop it first"
-            }
+            true => ANOTHERS,
             false => "nftables can not be used",
         };
         anyhow::Error::new(error).context(what)

@@ -175,17 +175,45 @@ fn elsewhere(live: &mut Live) -> (Agent, Folder) {
     (agent, other)
 }
 
-#[test]
-fn an_agent_with_another_run_directory_refuses_since_the_tables_belong_to_the_first() {
+/// A second agent of the node, with these arguments, refuses since the tables belong to the first, which goes on.
+fn second_refuses(arguments: &[&str]) {
     let mut live = live(&[]);
     let agent = live.started();
     live.under_flood(|live| {
+        live.arguments = arguments.iter().map(|&text| text.to_owned()).collect();
         let (mut second, _run_dir) = elsewhere(live);
         assert_eq!(second.wait(), Some(2), "{}", second.log());
         let log = second.log();
         assert!(log.contains("another agent"), "{log}");
-        // The first goes on.
         live.replace("policy.yaml", &policy("q", &mut random(14)));
         live.quiet(&agent);
+        let tables = live.world.node.nft("list tables").unwrap();
+        assert!(!tables.contains("picket-next"), "{tables}\n{log}");
+    });
+}
+
+#[test]
+fn an_agent_with_another_run_directory_refuses_since_the_tables_belong_to_the_first() {
+    second_refuses(&[]);
+}
+
+#[test]
+fn an_agent_that_would_own_no_tables_refuses_where_they_belong_to_another() {
+    second_refuses(&["--own-tables", "never"]);
+}
+
+#[test]
+fn an_agent_that_owns_its_tables_takes_over_from_one_that_does_not_and_nothing_opens() {
+    let mut live = live(&["--own-tables", "never"]);
+    let agent = live.started();
+    live.under_flood(|live| {
+        live.arguments.clear();
+        let (second, _run_dir) = elsewhere(live);
+        live.until("the tables are owned", &second, |live| is_owned(live));
+        live.until("the first says so", &agent, |_| {
+            agent.log().contains("could not be brought up to date")
+        });
+        live.replace("policy.yaml", &policy("q", &mut random(16)));
+        live.quiet(&second);
     });
 }

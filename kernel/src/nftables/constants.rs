@@ -25,6 +25,8 @@ pub(crate) mod msg {
 pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
+    /// The netlink port of the socket that has it.
+    pub(crate) const OWNER: u16 = 7;
     /// `NFT_TABLE_F_OWNER`: only the socket that made it may change it.
     pub(crate) const F_OWNER: u32 = 0x2;
     /// `NFT_TABLE_F_PERSIST`: it stays when that socket is closed.
