@@ -2,12 +2,12 @@
 //! -- --nocapture`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use controller::agent::revoke::{Options, Scope};
 use kernel::conntrack::Filter;
 
-use super::world::{CLOSED, Family, LOOSE, OPEN, TIGHT, World, address, cluster};
+use super::world::{CLOSED, Family, LOOSE, OPEN, PATIENCE, TIGHT, World, address, cluster};
 use crate::create::{Wanted, create};
 
 const COUNT: u32 = 100_000;
@@ -61,4 +61,39 @@ fn many_connections_of_as_many_addresses_are_judged_and_half_of_them_cut() {
         assert_eq!((status.revoked, status.relaxed), (revoked, relaxed));
         assert!(status.entries >= u64::from(COUNT));
     }
+}
+
+#[test]
+fn requests_that_never_end_keep_no_connection_open() {
+    let count = COUNT / 10;
+    let mut world = World::revoking(Options::default());
+    for start in (0..count).step_by(1000) {
+        let some: Vec<_> = (start..start + 1000).map(wanted).collect();
+        create(world.node(), &some);
+    }
+    let cluster = cluster(TIGHT, &["a", "b", "r"]);
+    world.judge(&cluster, Scope::All);
+    let deadline = Instant::now() + PATIENCE;
+    while world.status().revoked < u64::from(count / 2) {
+        assert!(Instant::now() < deadline, "{:?}", world.status());
+        // Something elsewhere changes, in less time than entries are listed in, as the agent has it.
+        let hold = world.handle().hold();
+        world.judge(
+            &cluster,
+            Scope::Addresses([Ipv4Addr::new(10, 99, 0, 1).into()].into()),
+        );
+        drop(hold);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_is_asked_right_before_the_end_is_done() {
+    let mut world = World::revoking(Options::default());
+    let some: Vec<_> = (0..1000).map(wanted).collect();
+    create(world.node(), &some);
+    let cluster = cluster(TIGHT, &["a", "b", "r"]);
+    let ticket = world.judge(&cluster, Scope::All);
+    let status = world.end();
+    assert_eq!((status.judged, status.revoked), (ticket, 500));
 }

@@ -176,6 +176,13 @@ impl World {
         self.revoker = Some((started.unwrap().unwrap(), receiver, Status::default()));
     }
 
+    /// Ends what revokes. Returns what was done until then.
+    pub(super) fn end(&mut self) -> Status {
+        let (revoker, receiver, last) = self.revoker.take().unwrap();
+        drop(revoker);
+        receiver.try_iter().last().unwrap_or(last)
+    }
+
     pub(super) fn node(&self) -> &Namespace {
         self.namespace("n1")
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -46,6 +47,9 @@ impl Scope {
     }
 }
 
+/// How long after a stop marks may still be changed by what was asked before it.
+const LAST: Duration = Duration::from_secs(2);
+
 /// All requests that came since the last was taken.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -58,6 +62,8 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Inbox {
     held: Mutex<Held>,
+    /// Told when the last hold ends, and when the thread has had its turn.
+    turn: Condvar,
     wake: EventFd,
 }
 
@@ -66,14 +72,17 @@ struct Held {
     request: Option<Request>,
     last: Ticket,
     holds: usize,
-    stopped: bool,
+    /// Whether the thread waits for the holds to end: it is the next then, whoever wants to hold again.
+    is_waiting: bool,
+    /// When it is too late to change marks.
+    stopped: Option<Instant>,
 }
 
 /// What the thread finds.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It is to end.
-    Stop,
+    /// It is to end, after what was still asked.
+    Stop(Option<Request>),
     /// Something is asked.
     Request(Request),
     /// Nothing new.
@@ -85,6 +94,7 @@ impl Inbox {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self {
             held: Mutex::default(),
+            turn: Condvar::new(),
             wake: EventFd::from_flags(flags)?,
         })
     }
@@ -108,18 +118,23 @@ impl Inbox {
     }
 
     pub(super) fn hold(&self) {
-        self.lock().holds += 1;
+        let held = self.lock();
+        let is_others = |held: &mut Held| held.is_waiting && held.holds == 0;
+        let held = self.turn.wait_while(held, is_others);
+        held.unwrap_or_else(PoisonError::into_inner).holds += 1;
     }
 
     pub(super) fn release(&self) {
         let mut held = self.lock();
         held.holds = held.holds.saturating_sub(1);
         drop(held);
+        self.turn.notify_all();
         self.wake();
     }
 
     pub(super) fn stop(&self) {
-        self.lock().stopped = true;
+        self.lock().stopped = Some(Instant::now() + LAST);
+        self.turn.notify_all();
         self.wake();
     }
 
@@ -128,22 +143,26 @@ impl Inbox {
         // How often it was woken does not count; and not to have been is no error.
         let _ = self.wake.read();
         let mut held = self.lock();
-        if held.stopped {
-            return Found::Stop;
+        if held.stopped.is_some() {
+            return Found::Stop(held.request.take());
         }
         held.request.take().map_or(Found::Nothing, Found::Request)
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.lock().holds > 0
-    }
-
-    /// Does something by what was last taken, unless that is not what is in force any more. Nobody can ask or hold in the
-    /// meantime, so it is to be short.
-    pub(super) fn if_still_valid<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
-        let held = self.lock();
-        let valid = held.request.is_none() && held.holds == 0 && !held.stopped;
-        let done = valid.then(work);
+    /// Does something by what is in force, once nobody holds. It is told what was asked and not taken yet, by which it has
+    /// to go, and which can be taken all the same. Nobody can ask or hold in the meantime, so it is to be short; and
+    /// however often they do, it gets its turn. Nothing is done if it was stopped a while ago, or somebody holds then.
+    pub(super) fn change<T>(&self, work: impl FnOnce(Option<&Request>) -> T) -> Option<T> {
+        let mut held = self.lock();
+        held.is_waiting = true;
+        let is_held = |held: &mut Held| held.holds > 0 && held.stopped.is_none();
+        let waited = self.turn.wait_while(held, is_held);
+        held = waited.unwrap_or_else(PoisonError::into_inner);
+        held.is_waiting = false;
+        self.turn.notify_all();
+        let is_late = held.stopped.is_some_and(|end| end <= Instant::now());
+        let may = held.holds == 0 && !is_late;
+        let done = may.then(|| work(held.request.as_ref()));
         drop(held);
         done
     }
@@ -207,20 +226,42 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_by_a_state_that_is_not_in_force_any_more() {
+    fn what_is_asked_meanwhile_is_told_and_not_taken() {
         let inbox = Inbox::new().expect("an eventfd");
-        assert_eq!(inbox.if_still_valid(|| 1), Some(1));
+        let ticket = |inbox: &Inbox| inbox.change(|newer| newer.map(|request| request.ticket));
+        assert_eq!(ticket(&inbox), Some(None));
+        let asked = inbox.judge(judged("n"), Scope::All);
+        assert_eq!(ticket(&inbox), Some(Some(asked)));
+        assert!(matches!(inbox.take(), Found::Request(_)));
+        assert_eq!(ticket(&inbox), Some(None));
+    }
+
+    #[test]
+    fn whoever_holds_over_and_over_leaves_the_thread_its_turn() {
+        let inbox = Inbox::new().expect("an eventfd");
+        inbox.hold();
+        std::thread::scope(|scope| {
+            let changed = scope.spawn(|| inbox.change(|_| 1));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            // Between the two there is no time for it, unless it is given.
+            while !changed.is_finished() {
+                inbox.release();
+                inbox.hold();
+                assert!(Instant::now() < deadline, "it has no turn");
+            }
+            assert_eq!(changed.join().expect("no panic"), Some(1));
+        });
+    }
+
+    #[test]
+    fn what_was_asked_before_a_stop_is_done_unless_somebody_holds() {
+        let inbox = Inbox::new().expect("an eventfd");
         inbox.judge(judged("n"), Scope::All);
-        assert_eq!(inbox.if_still_valid(|| 1), None);
-        inbox.take();
-        inbox.hold();
-        inbox.hold();
-        inbox.release();
-        assert_eq!(inbox.if_still_valid(|| 1), None);
-        inbox.release();
-        assert_eq!(inbox.if_still_valid(|| 1), Some(1));
         inbox.stop();
-        assert_eq!(inbox.if_still_valid(|| 1), None);
-        assert!(matches!(inbox.take(), Found::Stop));
+        assert!(matches!(inbox.take(), Found::Stop(Some(_))));
+        assert_eq!(inbox.change(|_| 1), Some(1));
+        inbox.hold();
+        assert_eq!(inbox.change(|_| 1), None);
+        assert!(matches!(inbox.take(), Found::Stop(None)));
     }
 }

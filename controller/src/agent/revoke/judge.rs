@@ -35,6 +35,12 @@ impl Judge {
         }
     }
 
+    /// Judges by another state from now on.
+    pub(super) fn renew(&mut self, state: Judged) {
+        self.state = state;
+        self.verdicts.clear();
+    }
+
     /// Our bit.
     pub(super) fn bit(&self) -> u32 {
         self.state.revoked.bits()

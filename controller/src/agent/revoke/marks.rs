@@ -1,13 +1,13 @@
 //! Marks of entries, brought in line with what is in force.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kernel::Links;
-use kernel::conntrack::{self, Connection, Conntrack, Entry, Filter, MarkChange};
+use kernel::conntrack::{self, Connection, Conntrack, Entry, Filter, MarkChange, Marked};
 
 use super::inbox::Inbox;
 use super::judge::Judge;
-use super::{RevokeError, Scope, Status};
+use super::{RevokeError, Scope, Status, Ticket};
 
 /// Changes while nobody can ask or hold: a millisecond's.
 const AT_ONCE: usize = 1024;
@@ -27,8 +27,8 @@ pub(super) struct Marks {
 /// What is to be changed.
 #[derive(Default)]
 struct Wanted {
-    set: Vec<Connection>,
-    clear: Vec<Connection>,
+    set: Vec<Entry>,
+    clear: Vec<Entry>,
 }
 
 /// How a look at entries ended.
@@ -38,7 +38,7 @@ pub(super) enum Look {
     Right,
     /// Some were not.
     Changed,
-    /// It was given up: another is asked for, or marks must stay as they are.
+    /// It was given up, as it is to end.
     GivenUp,
 }
 
@@ -79,9 +79,9 @@ impl Marks {
             }
         }
         let right = wanted.set.is_empty() && wanted.clear.is_empty();
-        let bit = judge.bit();
-        let done = self.clear(&wanted.clear, bit, inbox, status)?
-            && self.set(&wanted.set, bit, inbox, status)?;
+        let mut turns = Turns::new(inbox, judge);
+        let done = self.clear(&wanted.clear, &mut turns, status)?
+            && self.set(&wanted.set, &mut turns, status)?;
         Ok(match (right, done) {
             (true, _) => Look::Right,
             (false, true) => Look::Changed,
@@ -109,12 +109,12 @@ impl Marks {
                 match (judge.forbids(&entry, links), judge.has_bit(&entry)) {
                     (Ok(true), true) => marked.push(connection),
                     (Ok(true), false) => {
-                        wanted.set.push(connection);
+                        wanted.set.push(entry);
                         if known.contains_key(&connection) {
                             marked.push(connection);
                         }
                     }
-                    (Ok(false), true) => wanted.clear.push(connection),
+                    (Ok(false), true) => wanted.clear.push(entry),
                     (Ok(false), false) => {}
                     (Err(error), _) => failure = Some(error),
                 }
@@ -131,29 +131,28 @@ impl Marks {
         }
     }
 
-    /// Sets our bit again where somebody else took it off a connection that is forbidden. Returns the entries of which that
-    /// was given up.
+    /// Sets our bit again where somebody else took it off a connection that is forbidden.
     pub(super) fn guard(
         &mut self,
         judge: &mut Judge,
         entries: Vec<Entry>,
         inbox: &Inbox,
         status: &mut Status,
-    ) -> Result<Vec<Entry>, RevokeError> {
+    ) -> Result<(), RevokeError> {
         judge.forget_own_addresses();
-        let mut lost = Vec::new();
+        let mut lost = BTreeMap::new();
         for entry in entries {
-            let times = self.marked.get(&entry.connection());
+            let connection = entry.connection();
+            let times = self.marked.get(&connection);
             let over = times.is_some_and(|times| *times >= OVER_AND_OVER);
             if !over && !judge.has_bit(&entry) && judge.forbids(&entry, &mut self.links)? {
-                lost.push(entry);
+                lost.insert(connection, entry);
             }
         }
-        let mut connections: Vec<_> = lost.iter().map(Entry::connection).collect();
-        connections.sort_unstable();
-        connections.dedup();
-        let done = self.set(&connections, judge.bit(), inbox, status)?;
-        Ok(if done { Vec::new() } else { lost })
+        let lost: Vec<_> = lost.into_values().collect();
+        // If it is to end, so be it.
+        self.set(&lost, &mut Turns::new(inbox, judge), status)?;
+        Ok(())
     }
 
     /// A period has passed.
@@ -168,29 +167,30 @@ impl Marks {
     /// Returns whether it was done to the end.
     fn set(
         &mut self,
-        connections: &[Connection],
-        bit: u32,
-        inbox: &Inbox,
+        entries: &[Entry],
+        turns: &mut Turns<'_>,
         status: &mut Status,
     ) -> Result<bool, RevokeError> {
-        for some in connections.chunks(AT_ONCE) {
-            let changes = some.iter().map(|of| (*of, MarkChange::set(bit)));
-            let changed = inbox.if_still_valid(|| self.conntrack.change_marks(changes));
-            let Some(changed) = changed.transpose()? else {
+        for some in entries.chunks(AT_ONCE) {
+            let done = turns.next(some, true, &mut self.links, |connections, bit| {
+                let changes = connections.iter().map(|of| (*of, MarkChange::set(bit)));
+                self.conntrack.change_marks(changes)
+            })?;
+            let Some((connections, changed)) = done else {
                 return Ok(false);
             };
             let mut again = 0;
-            for connection in some {
-                match self.marked.get_mut(connection) {
+            for connection in connections {
+                match self.marked.get_mut(&connection) {
                     Some(times) => {
                         again += 1;
                         *times += 1;
                         if *times == OVER_AND_OVER {
-                            status.overwritten = Some(*connection);
+                            status.overwritten = Some(connection);
                         }
                     }
                     None => {
-                        self.marked.insert(*connection, 0);
+                        self.marked.insert(connection, 0);
                     }
                 }
             }
@@ -204,19 +204,20 @@ impl Marks {
     /// Returns whether it was done to the end.
     fn clear(
         &mut self,
-        connections: &[Connection],
-        bit: u32,
-        inbox: &Inbox,
+        entries: &[Entry],
+        turns: &mut Turns<'_>,
         status: &mut Status,
     ) -> Result<bool, RevokeError> {
-        for some in connections.chunks(AT_ONCE) {
-            let changes = some.iter().map(|of| (*of, MarkChange::clear(bit)));
-            let changed = inbox.if_still_valid(|| self.conntrack.change_marks(changes));
-            let Some(changed) = changed.transpose()? else {
+        for some in entries.chunks(AT_ONCE) {
+            let done = turns.next(some, false, &mut self.links, |connections, bit| {
+                let changes = connections.iter().map(|of| (*of, MarkChange::clear(bit)));
+                self.conntrack.change_marks(changes)
+            })?;
+            let Some((connections, changed)) = done else {
                 return Ok(false);
             };
-            for connection in some {
-                self.marked.remove(connection);
+            for connection in connections {
+                self.marked.remove(&connection);
             }
             status.relaxed += changed.changed as u64;
         }
@@ -224,8 +225,57 @@ impl Marks {
     }
 }
 
+/// Changes some marks after others, each time by what is in force at that moment.
+///
+/// What is asked meanwhile does not end it: whoever asks often would keep connections open. It is listed anew when this is
+/// done, for what it forbids besides.
+struct Turns<'a> {
+    inbox: &'a Inbox,
+    judge: &'a mut Judge,
+    /// By which the judge judges, if it is newer than when entries were listed.
+    newer: Option<Ticket>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(inbox: &'a Inbox, judge: &'a mut Judge) -> Self {
+        let newer = None;
+        Self {
+            inbox,
+            judge,
+            newer,
+        }
+    }
+
+    /// Changes the marks of those that are forbidden, or are not, still. Returns them, unless it is to end.
+    fn next(
+        &mut self,
+        entries: &[Entry],
+        forbidden: bool,
+        links: &mut Links,
+        change: impl FnOnce(&[Connection], u32) -> Result<Marked, conntrack::Error>,
+    ) -> Result<Option<(Vec<Connection>, Marked)>, RevokeError> {
+        let done = self.inbox.change(|request| {
+            if let Some(request) = request
+                && self.newer != Some(request.ticket)
+            {
+                self.judge.renew(request.state.clone());
+                self.newer = Some(request.ticket);
+            }
+            let mut connections = Vec::with_capacity(entries.len());
+            for entry in entries {
+                if self.newer.is_none() || self.judge.forbids(entry, links)? == forbidden {
+                    connections.push(entry.connection());
+                }
+            }
+            let changed = change(&connections, self.judge.bit())?;
+            Ok((connections, changed))
+        });
+        done.transpose()
+    }
+}
+
 /// The addresses at both ends, before and after rewriting.
-pub(super) fn ends(entry: &Entry) -> [std::net::IpAddr; 4] {
+fn ends(entry: &Entry) -> [std::net::IpAddr; 4] {
     let (original, reply) = (&entry.original, &entry.reply);
     [
         original.source,

@@ -115,9 +115,8 @@ impl Schedule {
         self.due = now + pause.max(self.options.settle).max(self.last.1);
     }
 
-    /// A look was given up, since another is asked for or marks must stay as they are.
-    pub(super) fn gave_up(&mut self, started: Instant, now: Instant) {
-        self.last = (now, now - started);
+    /// What is to be looked at is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
         self.due = now;
     }
 

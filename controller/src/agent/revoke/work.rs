@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use kernel::conntrack::{Entry, Event, Watch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::inbox::{Found, Inbox};
+use super::inbox::{Found, Inbox, Request};
 use super::judge::Judge;
-use super::marks::{Look, Marks, ends};
+use super::marks::{Look, Marks};
 use super::schedule::Schedule;
 use super::{Mode, Options, RevokeError, Scope, Status};
 
@@ -61,27 +61,20 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             self.wait();
-            match self.inbox.take() {
-                Found::Stop => return,
-                Found::Request(request) => {
-                    let now = Instant::now();
-                    let first = self.judge.is_none();
-                    self.judge = Some(Judge::new(request.state, self.options.mode));
-                    match self.options.mode {
-                        Mode::Revoke => {
-                            self.schedule.ask(request.scope, request.ticket, now);
-                            self.schedule.look_periodically(now);
-                        }
-                        // Once, everything.
-                        Mode::Keep if first => {
-                            self.schedule.ask(Scope::All, request.ticket, now);
-                        }
-                        Mode::Keep => self.schedule.ask(Scope::none(), request.ticket, now),
-                    }
-                }
-                Found::Nothing => {}
-            }
             let before = self.status.clone();
+            let is_last = match self.inbox.take() {
+                Found::Stop(request) => {
+                    request.into_iter().for_each(|request| self.ask(request));
+                    // What was asked and not done is done once, as nobody judges until another agent starts.
+                    self.schedule.hurry(Instant::now());
+                    true
+                }
+                Found::Request(request) => {
+                    self.ask(request);
+                    false
+                }
+                Found::Nothing => false,
+            };
             if let Err(error) = self.hear() {
                 self.fail(&error);
                 self.schedule.lost(Instant::now());
@@ -92,14 +85,33 @@ impl Worker {
             if self.status != before {
                 (self.report)(&self.status);
             }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        let now = Instant::now();
+        let first = self.judge.is_none();
+        self.judge = Some(Judge::new(request.state, self.options.mode));
+        match self.options.mode {
+            Mode::Revoke => {
+                self.schedule.ask(request.scope, request.ticket, now);
+                self.schedule.look_periodically(now);
+            }
+            // Once, everything.
+            Mode::Keep if first => self.schedule.ask(Scope::All, request.ticket, now),
+            Mode::Keep => self.schedule.ask(Scope::none(), request.ticket, now),
         }
     }
 
     /// Until there is something to do.
     fn wait(&self) {
-        let held = self.inbox.is_held();
-        let next = self.schedule.next().filter(|_| !held);
-        let next = [next, self.reopen].into_iter().flatten().min();
+        let next = [self.schedule.next(), self.reopen]
+            .into_iter()
+            .flatten()
+            .min();
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             // Rounded up: to wake too early is to turn round and round.
@@ -149,21 +161,12 @@ impl Worker {
                 Event::Overrun => self.schedule.lost(now),
             }
         }
-        let left = self
-            .marks
-            .guard(judge, entries, &self.inbox, &mut self.status)?;
-        if !left.is_empty() {
-            let addresses = left.iter().flat_map(ends).collect();
-            self.schedule.add(Scope::Addresses(addresses), now);
-        }
-        Ok(())
+        self.marks
+            .guard(judge, entries, &self.inbox, &mut self.status)
     }
 
     /// Looks at entries if it is time.
     fn look(&mut self) {
-        if self.inbox.is_held() {
-            return;
-        }
         let Some(judge) = &mut self.judge else {
             return;
         };
@@ -179,7 +182,7 @@ impl Worker {
             .look(judge, &scope, &self.inbox, &mut self.status);
         let now = Instant::now();
         match looked {
-            Ok(Look::GivenUp) => self.schedule.gave_up(started, now),
+            Ok(Look::GivenUp) => {}
             Ok(look) => {
                 self.status.passes += 1;
                 self.status.failure = None;
