@@ -7,12 +7,14 @@
 //! | info | the state changed |
 //! | debug | each sync |
 //!
+//! Lines are written by a thread of their own: a pipe that nobody reads holds nothing up. What it has no room for is lost,
+//! and how much that was is said once there is room again.
+//!
 //! Objects are named by the same keys everywhere: `ns`, `policy` and `pod` (without the namespace, which is `ns`), and
 //! `node`.
 
+mod lossy;
 mod repeated;
-
-use std::io;
 
 use tracing::Level;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -20,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, filter::LevelFilter};
 
+pub use lossy::Flush;
 pub use repeated::{Ended, Repeated, Seen};
 
 /// The form of a line.
@@ -32,13 +35,18 @@ pub enum Format {
     Json,
 }
 
-/// Starts writing lines of this level, and of those above it, to stderr; once in a process.
+/// Starts writing lines of this level, and of those above it, to stderr; once in a process. What is returned is to live
+/// until the end: it waits a moment for what is not written yet.
 ///
 /// # Errors
 /// Somebody else started before.
-pub fn start(format: Format, level: Level) -> Result<(), TryInitError> {
-    let layer = lines(format, level, io::stderr);
-    tracing_subscriber::registry().with(layer).try_init()
+pub fn start(format: Format, level: Level) -> Result<Flush, TryInitError> {
+    let (to, flush) = lossy::writer(std::io::stderr(), |count| {
+        tracing::warn!(count, "lines were lost, since nobody read what was written");
+    });
+    let layer = lines(format, level, to);
+    tracing_subscriber::registry().with(layer).try_init()?;
+    Ok(flush)
 }
 
 fn lines<W>(format: Format, level: Level, to: W) -> impl Layer<Registry>
@@ -61,7 +69,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     use super::*;

@@ -26,7 +26,7 @@ use crate::agent::snapshot::Snapshot;
 use crate::cli::{Agent, OwnTables, Revocation};
 
 pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
-    log::start(
+    let _flush = log::start(
         arguments.log.log_format.into(),
         arguments.log.log_level.into(),
     )?;

@@ -1,9 +1,13 @@
 //! What others change of our tables.
 
+use std::io::{PipeWriter, Write};
 use std::time::{Duration, Instant};
 
-use crate::live::{Agent, Live};
-use crate::manifests::policy;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::Signal;
+
+use crate::live::{Agent, Live, PATIENCE};
+use crate::manifests::{pod, policy};
 
 /// Where others can change them.
 fn open() -> (Live, Agent) {
@@ -125,4 +129,33 @@ fn owned_tables_can_neither_be_flushed_nor_changed() {
     assert!(live.held() == held);
     assert_eq!(repairs(&live), 0);
     drop(agent);
+}
+
+/// Until there is room for nothing more.
+fn fill(pipe: &mut PipeWriter) {
+    fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while pipe.write(&[b'.']).is_ok() {}
+    fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let mut live = Live::new(&["--own-tables", "never"]);
+    let (nobody, mut pipe) = std::io::pipe().unwrap();
+    fill(&mut pipe);
+    let mut agent = live.start_by(|command| drop(command.stderr(pipe)));
+    live.quiet(&agent);
+    live.world.node.nft("flush ruleset").unwrap();
+    live.quiet(&agent);
+    live.replace("pod.yaml", &pod("b", "one"));
+    live.replace("policy.yaml", &policy("p", &mut super::life::random(8)));
+    live.quiet(&agent);
+    agent.signal(Signal::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    while !agent.has_ended() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(agent.wait(), Some(0));
+    drop(nobody);
 }
