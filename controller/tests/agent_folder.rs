@@ -27,10 +27,26 @@ fn the_first_event_is_everything_there_is() {
 }
 
 #[test]
-fn an_empty_folder_is_a_cluster_without_objects() {
+fn an_empty_folder_is_a_cluster_without_objects_if_it_may_be_empty() {
     let mut watched = Watched::with(&[]);
     watched.until("a reset", |watched| watched.resets == 1);
     assert!(watched.objects.is_empty());
+}
+
+#[test]
+fn a_folder_that_is_empty_at_the_start_blocks_it_until_there_is_a_file() {
+    let mut watched = Watched::strict();
+    watched.until_problem("", "has no manifests");
+    assert!(watched.problem("").unwrap().blocks);
+    assert_eq!(watched.resets, 0);
+    watched.write("a.yaml", &policy("x", "p"));
+    watched.until_ids(&["Namespace x", "NetworkPolicy x/p"]);
+    watched.until_well();
+    // Whoever deletes the last file means it.
+    watched.remove("a.yaml");
+    watched.until_ids(&[]);
+    watched.until_well();
+    assert_eq!(watched.resets, 1);
 }
 
 #[test]

@@ -28,7 +28,9 @@
 //! - Nothing is made up for pods. A namespace or node that an object names and no file has exists as long as it is named,
 //!   the namespace with its `kubernetes.io/metadata.name` label, the node without addresses.
 //!
-//! Nothing is told before every file is good: a file that is not has no state before that could stay in force.
+//! Nothing is told before every file is good: a file that is not has no state before that could stay in force. Nor before
+//! there is an object at all, unless [`Settings::allow_empty`] is set: a folder that is not mounted yet looks like one
+//! without manifests, and to apply that would open every pod.
 
 mod file;
 mod list;
@@ -75,6 +77,8 @@ pub struct Settings {
     pub options: Options,
     /// How often all is listed in case that something was missed, as on file systems that tell of no changes.
     pub rescan: Duration,
+    /// Whether a folder without any object is a complete state at the start.
+    pub allow_empty: bool,
 }
 
 impl Default for Settings {
@@ -82,6 +86,7 @@ impl Default for Settings {
         Self {
             options: Options::default(),
             rescan: RESCAN,
+            allow_empty: false,
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct Agent {
     /// A folder of manifests that says what the cluster is; it is watched
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
+    /// Take a folder without manifests for a cluster without policies at the start
+    #[arg(long)]
+    pub allow_empty: bool,
     /// Own-node egress.
     #[command(flatten)]
     pub node_egress: NodeEgressArg,

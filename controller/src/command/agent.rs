@@ -71,6 +71,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
             options: validate::Options {
                 lenient_cidr: arguments.lenient_cidr,
             },
+            allow_empty: arguments.allow_empty,
             ..folder::Settings::default()
         },
     )?;

@@ -38,26 +38,30 @@ impl Watched {
         for (name, text) in files {
             write(&base.join("m").join(name), text);
         }
+        Self::watch(base, lax())
+    }
+
+    /// An empty folder, as the agent watches it if nobody says otherwise.
+    pub(crate) fn strict() -> Self {
+        let base = base();
+        fs::create_dir(base.join("m")).unwrap();
         Self::watch(base, Settings::default())
     }
 
     pub(crate) fn without_folder() -> Self {
-        Self::watch(base(), Settings::default())
+        Self::watch(base(), lax())
     }
 
     pub(crate) fn rescanning(rescan: Duration) -> Self {
         let base = base();
         fs::create_dir(base.join("m")).unwrap();
-        let settings = Settings {
-            rescan,
-            ..Settings::default()
-        };
+        let settings = Settings { rescan, ..lax() };
         Self::watch(base, settings)
     }
 
     /// Watches the same folder from the start; what is in it is gone with the first.
     pub(crate) fn again(&self) -> Self {
-        let mut again = Self::watch(self.base.clone(), Settings::default());
+        let mut again = Self::watch(self.base.clone(), lax());
         again.is_second = true;
         again
     }
@@ -254,6 +258,13 @@ impl Drop for Watched {
         if !self.is_second {
             let _ = fs::remove_dir_all(&self.base);
         }
+    }
+}
+
+fn lax() -> Settings {
+    Settings {
+        allow_empty: true,
+        ..Settings::default()
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Worker {
     settings: Settings,
     /// Whether a complete state was told.
     is_complete: bool,
+    /// Whether there was nothing in it when it could have been told.
+    is_empty: bool,
     problems: BTreeMap<String, Problem>,
     events: Sender<Event>,
     /// Its other end is closed when nobody wants to know any more.
@@ -44,6 +46,7 @@ impl Worker {
             view: View::default(),
             settings,
             is_complete: false,
+            is_empty: false,
             problems: BTreeMap::new(),
             events,
             stop,
@@ -92,17 +95,23 @@ impl Worker {
         let read = due.into_iter().map(|file| {
             let version = Version::of(&file);
             let content = file::read(&file, self.settings.options);
-            (file, version, content)
+            let is_same = Version::of(&file) == version;
+            (file, version, content, is_same)
         });
         let read: Vec<_> = read.collect();
         if !read.is_empty() {
             self.tree.take_events(Instant::now());
         }
-        for (file, version, content) in read {
+        for (file, version, content, is_same) in read {
             let Some(entry) = self.tree.entries.get_mut(&file) else {
                 continue;
             };
             if entry.is_torn || matches!(entry.state, State::Gone { .. }) {
+                continue;
+            }
+            // Where nobody tells of writes, as on network file systems.
+            if !is_same && entry.state == State::Idle {
+                entry.state = State::settling(&file, now, QUIET);
                 continue;
             }
             entry.read = version;
@@ -137,9 +146,15 @@ impl Worker {
                 self.send(Event::Changes(changes))?;
             }
         } else if self.can_complete() {
-            self.is_complete = true;
             self.view.changes();
-            self.send(Event::Reset(self.view.objects()))?;
+            let objects = self.view.objects();
+            self.is_empty = objects.is_empty() && !self.settings.allow_empty;
+            if !self.is_empty {
+                self.is_complete = true;
+                self.send(Event::Reset(objects))?;
+            }
+        } else {
+            self.is_empty = false;
         }
         let problems = self.all_problems();
         if problems != self.problems {
@@ -163,6 +178,12 @@ impl Worker {
         let now = Instant::now();
         let mut lines: BTreeMap<String, String> = self.tree.unwatched.clone();
         let mut blocks = self.tree.unlisted.clone();
+        if self.is_empty {
+            let root = self.tree.root.display();
+            blocks.insert(root.to_string(), format!(
+                "{root}: the folder has no manifests: nothing is applied before there are: put a file there, or start with --allow-empty"
+            ));
+        }
         for (file, problem) in self.view.duplicates() {
             let all = lines.entry(file.to_string_lossy().into()).or_default();
             all.push_str(&format!("{problem}\n"));
