@@ -6,6 +6,7 @@
 //!      nftables changes ─┘  └─ clock
 //! ```
 
+pub mod alone;
 pub mod dump;
 pub mod enforcer;
 pub mod engine;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::{Outcome, bridges};
+use crate::agent::alone::Alone;
 use crate::agent::dump;
 use crate::agent::enforcer::Kernel;
 use crate::agent::engine::{Engine, Listener, Settings, Sync};
@@ -42,6 +43,7 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
 
 fn enforce(arguments: &Agent) -> anyhow::Result<()> {
     let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
+    let _alone = Alone::take()?;
     let bridges = bridges(&arguments.bridges)?;
     let preflight = look_around(arguments);
     let options = Options {

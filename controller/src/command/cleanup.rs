@@ -2,17 +2,15 @@
 
 use std::io::{self, Write};
 
-use kernel::Nftables;
 use kernel::conntrack::{self, Conntrack, Filter, MarkChange, Masked};
+use kernel::{Nftables, STAND_IN};
 use policy_compiler::lower::RevokedBit;
 use policy_compiler::ruleset::TABLE;
 
 use super::Outcome;
+use crate::agent::alone::Alone;
 use crate::agent::rundir::RunDir;
 use crate::cli::Cleanup;
-
-/// A table that takes another's place is built under this name.
-const NEXT_TABLE: &str = "picket-next";
 
 /// How often connections are listed again: those that are confirmed in the meantime may have the bit still.
 const PASSES: usize = 20;
@@ -20,6 +18,7 @@ const PASSES: usize = 20;
 pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
     // Held to the end, so that no agent starts in the middle.
     let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
+    let _alone = Alone::take()?;
     let mut out = io::stdout().lock();
     let mut failures = Vec::new();
     let mut is_clean = true;
@@ -55,7 +54,7 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
 }
 
 fn remove_tables() -> anyhow::Result<Vec<kernel::TableName>> {
-    Ok(Nftables::open()?.delete_tables(&[TABLE, NEXT_TABLE])?)
+    Ok(Nftables::open()?.delete_tables(&[TABLE, STAND_IN])?)
 }
 
 /// Returns how many connections had the bit.
