@@ -98,6 +98,22 @@ fn the_second_agent_refuses_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_second_agent_with_another_directory_refuses_too() {
+    let mut live = Live::new(&["--own-tables", "never"]);
+    let agent = live.started();
+    let first = std::mem::replace(&mut live.run_dir, crate::live::Folder::new("run"));
+    let mut second = live.start();
+    assert_eq!(second.wait(), Some(2), "{}", second.log());
+    let log = second.log();
+    assert!(log.contains("has this network namespace"), "{log}");
+    let cleanup = live.run(&["cleanup"]);
+    assert_eq!(cleanup.status.code(), Some(2), "{cleanup:?}");
+    live.run_dir = first;
+    pods(&mut live);
+    live.quiet(&agent);
+}
+
+#[test]
 fn cleanup_refuses_while_the_agent_runs_and_removes_everything_afterwards() {
     let mut live = Live::new(&[]);
     live.world.node.nft("add table inet neighbour").unwrap();
