@@ -40,7 +40,7 @@ mod view;
 mod watch;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -50,8 +50,9 @@ use std::time::Duration;
 
 use policy_compiler::validate::Options;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::oneshot;
 
-use super::source::{Event, Problem, Source};
+use super::source::{Event, Source};
 use worker::Worker;
 
 /// How long nothing may happen in the folder before what is gone is believed to be.
@@ -103,9 +104,9 @@ pub struct Error {
 /// A folder as a source of objects. It need not exist yet.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
     events: Receiver<Event>,
-    has_failed: bool,
+    /// Ends with the thread.
+    ended: Option<oneshot::Receiver<Infallible>>,
     /// Closed with this value, which ends the thread.
     _stop: UnixStream,
 }
@@ -123,15 +124,33 @@ impl Folder {
         };
         let (own, other) = UnixStream::pair().map_err(error)?;
         let (sender, events) = channel(1);
+        let (alive, ended) = oneshot::channel();
         let worker = Worker::new(path.to_owned(), settings, sender, other);
         let thread = thread::Builder::new().name("folder".to_owned());
-        thread.spawn(|| worker.run()).map_err(error)?;
+        let work = move || {
+            let _alive = alive;
+            worker.run();
+        };
+        thread.spawn(work).map_err(error)?;
         Ok(Self {
-            path: path.to_owned(),
             events,
-            has_failed: false,
+            ended: Some(ended),
             _stop: own,
         })
+    }
+}
+
+impl Folder {
+    /// Is ready when the folder is not watched any more, as the thread panicked, or as this was dropped.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.ended.take();
+        async {
+            match ended {
+                Some(ended) => drop(ended.await),
+                // Asked before.
+                None => pending().await,
+            }
+        }
     }
 }
 
@@ -140,16 +159,7 @@ impl Source for Folder {
         if let Some(event) = self.events.recv().await {
             return event;
         }
-        // The thread ends before this value only if it panics.
-        if !std::mem::replace(&mut self.has_failed, true) {
-            let path = self.path.display().to_string();
-            let message = format!("{path}: is not watched any more, as picket failed: restart it");
-            let problem = Problem {
-                message,
-                blocks: false,
-            };
-            return Event::Problems(BTreeMap::from([(path, problem)]));
-        }
+        // The thread ends before this value only if it panics, which `ended` tells.
         pending().await
     }
 }

@@ -34,6 +34,7 @@ use tokio::time::{self, Duration};
 pub use self::explain::{InForce, LiveAnswer};
 use super::log::{Repeated, Seen};
 use super::metrics::Metrics;
+use super::revoke;
 use super::snapshot::Snapshot;
 
 /// Where health and metrics are if nobody says otherwise: a port above those of Kubernetes (10248 to 10259) and of
@@ -59,6 +60,8 @@ pub struct Server {
     pub socket: PathBuf,
     /// What the engine publishes. Once its sender is gone the engine has ended, and `/healthz` says so.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What was done about open connections; nothing where nobody judges them.
+    pub revocation: Option<watch::Receiver<revoke::Status>>,
     /// What the engine counts.
     pub metrics: Metrics,
     /// How objects are dumped.
@@ -111,6 +114,12 @@ impl Server {
     /// The latest snapshot.
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
+    }
+
+    /// What was done about open connections.
+    fn revoked(&self) -> revoke::Status {
+        let revocation = self.revocation.as_ref();
+        revocation.map_or_else(Default::default, |status| status.borrow().clone())
     }
 
     /// Whether there is still somebody who publishes.

@@ -7,6 +7,7 @@ use policy_compiler::model::{NamespacedName, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::revoke;
 use super::snapshot::Snapshot;
 
 /// How an agent is.
@@ -17,7 +18,7 @@ pub struct Status {
     /// The agent's version.
     pub version: String,
     /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `problems`, `refused`,
-    /// `over_budget`, nor a drift alarm, nor in `preflight` but notes.
+    /// `over_budget`, nor a drift alarm, nor a failure or an overwritten mark in `revocation`, nor in `preflight` but notes.
     pub well: bool,
     /// Whether a complete state was applied since the agent started. What was in force before stays so until then.
     pub ready: bool,
@@ -40,6 +41,8 @@ pub struct Status {
     pub over_budget: Vec<OverBudget>,
     /// Others' changes of our tables.
     pub drift: Drift,
+    /// Open connections that are no longer allowed.
+    pub revocation: Revocation,
     /// What was found in the kernel and its surroundings before anything was applied, as `SEVERITY: SENTENCE`. A `note` is
     /// worth knowing, and not wrong.
     pub preflight: Vec<String>,
@@ -100,9 +103,22 @@ pub struct Drift {
     pub alarm: bool,
 }
 
+/// Open connections that are no longer allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revocation {
+    /// How many were cut since the agent started.
+    pub revoked: u64,
+    /// How many of those that were cut are allowed again.
+    pub relaxed: u64,
+    /// Why they could not be judged the last time, if so; it is tried again.
+    pub failure: Option<String>,
+    /// One that goes on because somebody takes our bit off its mark with each packet, and what to do.
+    pub overwritten: Option<String>,
+}
+
 impl Status {
-    /// What there is to say of a snapshot.
-    pub fn of(snapshot: &Snapshot) -> Self {
+    /// What there is to say of a snapshot, and of open connections.
+    pub fn of(snapshot: &Snapshot, revoked: &revoke::Status) -> Self {
         let cluster = &snapshot.cluster;
         let problems = snapshot.problems.iter().map(|(of, problem)| SourceProblem {
             of: of.clone(),
@@ -148,6 +164,12 @@ impl Status {
                 repairs: snapshot.drift_repairs,
                 alarm: snapshot.drift_alarm,
             },
+            revocation: Revocation {
+                revoked: revoked.revoked,
+                relaxed: revoked.relaxed,
+                failure: revoked.failure.clone(),
+                overwritten: revoked.warning(),
+            },
             preflight: snapshot.preflight.clone(),
         };
         status.well = status.is_well();
@@ -161,6 +183,8 @@ impl Status {
             && self.refused.is_empty()
             && self.over_budget.is_empty()
             && self.preflight.iter().all(|finding| is_note(finding))
+            && self.revocation.failure.is_none()
+            && self.revocation.overwritten.is_none()
             && !self.drift.alarm
     }
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Outcome, bridges};
@@ -31,8 +32,10 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
         arguments.log.log_format.into(),
         arguments.log.log_level.into(),
     )?;
+    // To stderr itself it could wait for whoever does not read that.
+    std::panic::set_hook(Box::new(|info| error!("picket failed: {info}")));
     match enforce(arguments) {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(outcome) => Ok(outcome),
         Err(error) => {
             // In the format of the other lines.
             error!("{error:#}");
@@ -41,7 +44,7 @@ pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
     }
 }
 
-fn enforce(arguments: &Agent) -> anyhow::Result<()> {
+fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
     let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
     let _alone = Alone::take()?;
     let bridges = bridges(&arguments.bridges)?;
@@ -59,7 +62,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
         preflight,
     };
     let metrics = Metrics::new();
-    let revoker = start_revoker(arguments, &metrics)?;
+    let (revoker, revocation) = start_revoker(arguments, &metrics)?;
     let listener = Reports {
         metrics: metrics.clone(),
         revoker: revoker.handle(),
@@ -67,7 +70,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
         hold: None,
     };
     let owns = owns_tables(arguments)?;
-    let source = Folder::watch(
+    let mut source = Folder::watch(
         &arguments.manifests,
         folder::Settings {
             options: validate::Options {
@@ -77,6 +80,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
             ..folder::Settings::default()
         },
     )?;
+    let folder = source.ended();
     // The engine blocks while the kernel works, so it has this thread for itself, and the server has another.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -88,6 +92,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
             bind: Some(arguments.metrics_bind),
             socket: run_dir.socket(),
             snapshots,
+            revocation: Some(revocation.clone()),
             metrics,
             dump: dump::list,
         };
@@ -97,15 +102,20 @@ fn enforce(arguments: &Agent) -> anyhow::Result<()> {
             signal(SignalKind::interrupt())?,
         );
         info!(node = %arguments.node, manifests = %arguments.manifests.display(), "started");
+        let mut outcome = Outcome::Done;
         let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let failed = tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                () = ended(revocation) => "judges open connections",
+                () = folder => "watches the folder",
+            };
+            error!("what {failed} has failed: the agent ends with what is in force, to be started again");
+            outcome = Outcome::Failed;
         };
         engine.run(stop).await;
         info!("stopped; what is in force stays in force");
-        Ok(())
+        anyhow::Ok(outcome)
     })
 }
 
@@ -174,7 +184,16 @@ fn owns_tables(arguments: &Agent) -> anyhow::Result<bool> {
     Ok(owns)
 }
 
-fn start_revoker(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Revoker> {
+/// Is ready when nobody publishes any more: the thread that does has panicked.
+async fn ended<T>(mut published: watch::Receiver<T>) {
+    while published.changed().await.is_ok() {}
+}
+
+/// And what it did, until it ends.
+fn start_revoker(
+    arguments: &Agent,
+    metrics: &Metrics,
+) -> anyhow::Result<(Revoker, watch::Receiver<revoke::Status>)> {
     let options = revoke::Options {
         mode: match arguments.revocation {
             Revocation::Revoke => revoke::Mode::Revoke,
@@ -184,6 +203,7 @@ fn start_revoker(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Revoker
     };
     let metrics = metrics.clone();
     let mut last = revoke::Status::default();
+    let (publish, published) = watch::channel(last.clone());
     let report = move |status: &revoke::Status| {
         metrics.revoked(status.revoked - last.revoked);
         if let Some(connection) = status.overwritten
@@ -201,8 +221,10 @@ fn start_revoker(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Revoker
             _ => {}
         }
         last = status.clone();
+        publish.send_replace(last.clone());
     };
-    Revoker::start(options, report).context("open connections can not be judged")
+    let revoker = Revoker::start(options, report).context("open connections can not be judged")?;
+    Ok((revoker, published))
 }
 
 /// Tells metrics and the revoker what the engine does.
@@ -259,5 +281,20 @@ impl Listener for Reports {
 
     fn rested(&mut self) {
         self.hold = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_ends_is_noticed() {
+        let (publish, published) = watch::channel(0);
+        let mut ended = std::pin::pin!(ended(published));
+        publish.send_replace(1);
+        assert!(futures::FutureExt::now_or_never(&mut ended).is_none());
+        drop(publish);
+        ended.await;
     }
 }

@@ -47,6 +47,7 @@ node node-1: ready
   objects     1 policies, 3 pods (2 on this node), 1 namespaces, 2 nodes
   in force    generation 7, last equal to the objects 2023-11-14T22:13:20Z
   drift       0 repairs
+  connections 0 cut, 0 allowed again
   version     0.1.0
 ";
     assert_eq!(text(&output.stdout), expected);
@@ -457,4 +458,25 @@ fn the_socket_goes_with_its_agent() {
     let socket = agent.socket().to_owned();
     drop(agent);
     assert!(!std::path::Path::new(&socket).exists());
+}
+
+#[test]
+fn connections_that_can_not_be_judged_are_told_of() {
+    let agent = Agent::start(snapshot());
+    let mut client = until("the socket", || agent.client().ok());
+    assert!(agent.status(&mut client).well);
+    agent
+        .revoked
+        .send_replace(controller::agent::revoke::Status {
+            revoked: 3,
+            failure: Some("no memory".to_owned()),
+            ..Default::default()
+        });
+    let status = agent.status(&mut client);
+    assert!(!status.well);
+    assert_eq!(status.revocation.revoked, 3);
+    assert!(
+        status.to_string().contains("! not revoked: no memory"),
+        "{status}"
+    );
 }

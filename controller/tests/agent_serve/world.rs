@@ -169,6 +169,8 @@ pub(crate) fn folder() -> PathBuf {
 pub(crate) struct Agent {
     running: Option<Running>,
     publish: Option<watch::Sender<Arc<Snapshot>>>,
+    /// What is done about open connections.
+    pub(crate) revoked: watch::Sender<controller::agent::revoke::Status>,
     run_dir: RunDir,
 }
 
@@ -187,10 +189,12 @@ impl Agent {
 
     fn with(bind: SocketAddr, run_dir: RunDir, snapshot: Snapshot) -> Self {
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        let (revoked, revocation) = watch::channel(Default::default());
         let server = Server {
             bind: Some(bind),
             socket: run_dir.socket(),
             snapshots,
+            revocation: Some(revocation),
             metrics: Metrics::new(),
             // Any value would do: what a List is has its own tests.
             dump: |cluster, _| {
@@ -201,6 +205,7 @@ impl Agent {
         Self {
             running: Some(server.start().unwrap()),
             publish: Some(publish),
+            revoked,
             run_dir,
         }
     }

@@ -6,6 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::protocol::{Kind, Request};
 use super::{Dump, LiveAnswer};
+use crate::agent::revoke;
 use crate::agent::snapshot::Snapshot;
 use crate::agent::status::Status;
 use crate::flow::read_lines;
@@ -13,12 +14,13 @@ use crate::flow::read_lines;
 /// Answers a line; or says why not.
 pub(super) fn answer(
     snapshot: &Snapshot,
+    revoked: &revoke::Status,
     dump: Dump,
     line: &[u8],
 ) -> Result<Box<RawValue>, String> {
     let request = Request::read(line)?;
     match request.request {
-        Kind::Status => raw(&Status::of(snapshot)),
+        Kind::Status => raw(&Status::of(snapshot, revoked)),
         Kind::Objects => {
             let list = serde_json::to_string_pretty(&dump(&snapshot.cluster, &snapshot.node));
             raw(&list.map_err(|error| error.to_string())?)

@@ -107,9 +107,9 @@ async fn connection(app: Arc<Server>, stream: UnixStream) {
             write(&mut output, &Err(why).into()).await;
             return;
         }
-        let (snapshot, dump) = (app.snapshot(), app.dump);
+        let (snapshot, revoked, dump) = (app.snapshot(), app.revoked(), app.dump);
         // Elsewhere: a dump of a large cluster must not delay others.
-        let made = tokio::task::spawn_blocking(move || answer(&snapshot, dump, &line));
+        let made = tokio::task::spawn_blocking(move || answer(&snapshot, &revoked, dump, &line));
         let Ok(Ok(answered)) = time::timeout(ANSWER, made).await else {
             return;
         };

@@ -31,6 +31,12 @@ impl fmt::Display for Status {
             ""
         };
         writeln!(f, "  drift       {} repairs{alarm}", self.drift.repairs)?;
+        let revocation = &self.revocation;
+        writeln!(
+            f,
+            "  connections {} cut, {} allowed again",
+            revocation.revoked, revocation.relaxed
+        )?;
         writeln!(f, "  version     {}", self.version)?;
         if let Some(why) = &self.unready {
             problem(f, "not ready", why)?;
@@ -69,6 +75,12 @@ impl fmt::Display for Status {
                     &format!("{}: they send and receive nothing", over.closed.join(", ")),
                 )?;
             }
+        }
+        if let Some(failure) = &revocation.failure {
+            problem(f, "not revoked", failure)?;
+        }
+        if let Some(overwritten) = &revocation.overwritten {
+            problem(f, "not revoked", overwritten)?;
         }
         let (notes, wrong): (Vec<_>, Vec<_>) =
             self.preflight.iter().partition(|finding| is_note(finding));
