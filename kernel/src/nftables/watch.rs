@@ -184,7 +184,9 @@ fn judge(heard: &[Event], since: Generation, own: u32) -> Foreign {
 fn whole(heard: &mut Vec<Event>) -> Vec<Event> {
     let ends = |event: &Event| matches!(event, Event::Generation { .. } | Event::Overrun);
     let count = heard.iter().rposition(ends).map_or(0, |last| last + 1);
-    heard.drain(..count).collect()
+    // With their memory: a first load is heard of as an event for each element.
+    let later = heard.split_off(count);
+    std::mem::replace(heard, later)
 }
 
 /// The events in some bytes. What can not be read may have been any event.
@@ -306,6 +308,15 @@ mod tests {
             process: None,
             name: None,
         }
+    }
+
+    #[test]
+    fn events_that_were_told_take_no_memory_any_more() {
+        let mut heard = vec![object(OWN); 10_000];
+        heard.extend([end(5), object(OTHER)]);
+        assert_eq!(whole(&mut heard).len(), 10_001);
+        assert_eq!(heard, [object(OTHER)]);
+        assert!(heard.capacity() < 100, "{}", heard.capacity());
     }
 
     #[test]
