@@ -120,6 +120,43 @@ fn over_its_budget_a_namespace_keeps_its_last_accepted_policies() {
     assert_eq!(*index.ruleset(), made_anew(&index));
 }
 
+/// What is enforced of policies is the very map of the update before, so that nothing was done about any of them.
+#[test]
+fn what_a_namespace_over_its_budget_holds_costs_nothing_when_something_else_happens() {
+    let mut index = index(Resource::Rules, 100);
+    index.apply(pod("x", "a", 1));
+    index.apply(pod("y", "a", 2));
+    for n in 0..50 {
+        let Object::NetworkPolicy(mut small) = policy("x", 1) else {
+            unreachable!()
+        };
+        small.id = NamespacedName::new("x", format!("small{n}"));
+        index.apply(Object::NetworkPolicy(small));
+    }
+    index.apply(policy("y", 1));
+    index.update();
+    index.apply(policy("x", 200));
+    index.update();
+    assert_eq!(exceeded(&index), ["x"]);
+
+    let before = index.effective();
+    index.apply(pod("y", "b", 3));
+    index.apply(pod("y", "c", 101));
+    assert!(index.update().changed);
+    let after = index.effective();
+    assert_eq!(after.policies_in("x").count(), 50);
+    assert!(after.policies.is_unchanged_copy_of(&before.policies));
+
+    // Of what changes elsewhere the rest stays the same object.
+    index.apply(policy("y", 2));
+    index.update();
+    let after = index.effective();
+    let pairs = before.policies_in("x").zip(after.policies_in("x"));
+    assert!(pairs.into_iter().all(|(old, new)| std::ptr::eq(old, new)));
+    assert_eq!(rules_of(&index, "y"), 2);
+    assert_eq!(*index.ruleset(), made_anew(&index));
+}
+
 #[test]
 fn over_its_budget_a_namespaces_new_pods_are_closed() {
     let mut index = index(Resource::Rules, 3);

@@ -2,6 +2,7 @@
 //! changed, or so much elsewhere that it may matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::enforced::{Enforced, Input, Setting};
 use crate::budget::{self, Budgets, Counted, Exceeded, Found, Resource, SetKey, Sets};
@@ -17,7 +18,7 @@ pub(super) struct Ledger {
     counted: BTreeMap<String, Entry>,
     exceeded: BTreeMap<String, Exceeded>,
     /// The policies that were in force when a namespace came over its budget.
-    held: BTreeMap<String, Vec<NetworkPolicy>>,
+    held: BTreeMap<String, BTreeMap<PolicyId, Arc<NetworkPolicy>>>,
     /// How many comparisons it took to find who is in a set.
     steps: BTreeMap<PeerMatch, usize>,
     /// The objects and the isolated policies that were counted last.
@@ -51,26 +52,40 @@ impl Ledger {
         now: (&Input, &Enforced),
     ) -> Input {
         let (before, enforced) = now;
+        let edited = self.cluster.policies.changes(&cluster.policies);
+        let edited = edited.chain(self.isolated.symmetric_difference(isolated));
+        let mut edited: BTreeSet<_> = edited.cloned().collect();
+        let mut changed = self.changed(cluster, setting);
+        changed.extend(edited.iter().map(|id| id.namespace.clone()));
+        let turned = self.count(cluster, isolated, &changed, setting, budgets, enforced);
+
+        // What is enforced differs from what was only where something changed: nobody pays for what others hold.
         let mut effective = cluster.clone();
-        for id in isolated {
-            isolate(&mut effective, id);
+        effective.policies = before.cluster.policies.clone();
+        for namespace in &turned {
+            for policies in [&before.cluster, cluster] {
+                edited.extend(policies.policies_in(namespace).map(|p| p.id.clone()));
+            }
+            edited.extend(
+                self.held
+                    .get(namespace)
+                    .into_iter()
+                    .flatten()
+                    .map(|(id, _)| id.clone()),
+            );
         }
-        let changed = self.changed(cluster, isolated, setting);
-        self.count(&effective, &changed, setting, budgets, enforced);
+        for id in edited {
+            match self.in_force(cluster, &id) {
+                Some(policy) => effective.add_policy(Arc::clone(policy)),
+                None => effective.remove_policy(&id),
+            }
+            if isolated.contains(&id) {
+                isolate(&mut effective, &id);
+            }
+        }
+
         let mut closed = BTreeSet::new();
         for namespace in self.exceeded.keys() {
-            // What was in force stays.
-            let new: Vec<_> = effective
-                .policies_in(namespace)
-                .map(|p| p.id.clone())
-                .collect();
-            new.iter().for_each(|id| effective.remove_policy(id));
-            for policy in self.held.get(namespace).into_iter().flatten() {
-                effective.add_policy(policy.clone());
-                if isolated.contains(&policy.id) {
-                    isolate(&mut effective, &policy.id);
-                }
-            }
             for pod in cluster.pods_in(namespace) {
                 let was_in_force = enforced.has_pod(&pod.id) && !before.closed.contains(&pod.id);
                 if is_local(pod, setting) && !was_in_force {
@@ -86,16 +101,21 @@ impl Ledger {
         }
     }
 
-    /// The namespaces of which something on the node changed. Counts what changed elsewhere.
-    fn changed(
-        &mut self,
-        cluster: &Cluster,
-        isolated: &BTreeSet<PolicyId>,
-        setting: &Setting,
-    ) -> BTreeSet<String> {
-        let edited = self.cluster.policies.changes(&cluster.policies);
-        let edited = edited.chain(self.isolated.symmetric_difference(isolated));
-        let mut changed: BTreeSet<_> = edited.map(|id| id.namespace.clone()).collect();
+    /// The policy of this name that counts: over its budget a namespace keeps what was in force.
+    fn in_force<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        id: &PolicyId,
+    ) -> Option<&'a Arc<NetworkPolicy>> {
+        match self.exceeded.contains_key(&id.namespace) {
+            true => self.held.get(&id.namespace)?.get(id),
+            false => cluster.policies.shared(id),
+        }
+    }
+
+    /// The namespaces of which a pod on the node changed. Counts what changed elsewhere.
+    fn changed(&mut self, cluster: &Cluster, setting: &Setting) -> BTreeSet<String> {
+        let mut changed = BTreeSet::new();
         for (_, old, new) in self.cluster.owner_changes(cluster) {
             for (owner, count) in [(old, &mut self.went), (new, &mut self.came)] {
                 if let Owner::Pod(pod) = owner {
@@ -113,22 +133,29 @@ impl Ledger {
         changed
     }
 
+    /// Counts what is due. Gives the namespaces that came over their budget, and those that are not any more.
     fn count(
         &mut self,
         cluster: &Cluster,
+        isolated: &BTreeSet<PolicyId>,
         changed: &BTreeSet<String>,
         setting: &Setting,
         budgets: &Budgets,
         enforced: &Enforced,
-    ) {
+    ) -> BTreeSet<String> {
         let due = self
             .counted
             .iter()
             .filter(|(_, entry)| self.came >= entry.came || self.went >= entry.went);
         let due: BTreeSet<_> = due.map(|(name, _)| name).chain(changed).cloned().collect();
         if due.is_empty() {
-            return;
+            return due;
         }
+        let mut asked = cluster.clone();
+        for id in isolated {
+            isolate(&mut asked, id);
+        }
+        let cluster = &asked;
         let steps = &self.steps;
         let sizes = |key: SetKey<'_>| {
             let (name, elements) = enforced.size(key, setting)?;
@@ -150,35 +177,48 @@ impl Ledger {
             .map(|(key, found)| (setting.name_of(key), found.steps))
             .collect();
         self.steps.extend(found);
+        let mut turned = BTreeSet::new();
         for (namespace, counted) in all {
-            self.enter(namespace, counted);
+            let was = self.exceeded.contains_key(&namespace);
+            self.enter(&namespace, counted);
+            if was != self.exceeded.contains_key(&namespace) {
+                turned.insert(namespace);
+            }
         }
         // What is not enforced has to be found again anyway.
         if self.steps.len() > 2 * enforced.sets() + 1_024 {
             self.steps.retain(|name, _| enforced.has_set(name));
         }
+        turned
     }
 
-    fn enter(&mut self, namespace: String, counted: Option<Counted>) {
+    fn enter(&mut self, namespace: &str, counted: Option<Counted>) {
         let Some(Counted { exceeded, room }) = counted else {
-            self.counted.remove(&namespace);
-            self.exceeded.remove(&namespace);
-            self.held.remove(&namespace);
+            self.counted.remove(namespace);
+            self.exceeded.remove(namespace);
+            self.held.remove(namespace);
             return;
         };
-        let was = self.counted.get(&namespace);
+        let was = self.counted.get(namespace);
         match &exceeded {
             None => {
-                self.exceeded.remove(&namespace);
-                self.held.remove(&namespace);
+                self.exceeded.remove(namespace);
+                self.held.remove(namespace);
             }
             Some(exceeded) => {
                 // Policies that nobody counted were not accepted, also if they stood there.
                 if was.is_some_and(|was| !was.is_exceeded) {
-                    let held = self.cluster.policies_in(&namespace).cloned();
-                    self.held.insert(namespace.clone(), held.collect());
+                    let ids = self.cluster.policies_in(namespace).map(|p| &p.id);
+                    let shared = |id| {
+                        Some((
+                            PolicyId::clone(id),
+                            self.cluster.policies.shared(id)?.clone(),
+                        ))
+                    };
+                    let held = ids.filter_map(shared).collect();
+                    self.held.insert(namespace.to_owned(), held);
                 }
-                self.exceeded.insert(namespace.clone(), exceeded.clone());
+                self.exceeded.insert(namespace.to_owned(), exceeded.clone());
             }
         }
         let of_elements = exceeded
@@ -196,7 +236,7 @@ impl Ledger {
             },
             is_exceeded: exceeded.is_some(),
         };
-        self.counted.insert(namespace, entry);
+        self.counted.insert(namespace.to_owned(), entry);
     }
 }
 

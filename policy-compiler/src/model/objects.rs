@@ -21,6 +21,19 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
         self.0.get(name).map(AsRef::as_ref)
     }
 
+    /// The object of this name, to be kept without a copy.
+    pub(crate) fn shared<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&Arc<V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(name)
+    }
+
+    /// Whether the other is a copy of this one, or this one of it, in which nothing was changed since.
+    pub fn is_unchanged_copy_of(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+
     /// The object of this name, with the name that lives as long.
     pub fn get_key_value<Q: Ord + ?Sized>(&self, name: &Q) -> Option<(&K, &V)>
     where
