@@ -10,6 +10,7 @@ pub mod alone;
 pub mod dump;
 pub mod enforcer;
 pub mod engine;
+pub mod error;
 pub mod folder;
 pub mod log;
 pub mod metrics;

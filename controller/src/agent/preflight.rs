@@ -18,6 +18,8 @@ use policy_compiler::lower::RevokedBit;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::error::describe;
+
 /// What to look for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -113,12 +115,7 @@ impl Finding {
 
     /// Something could not be asked, and is not known therefore.
     fn unreadable(what: &str, error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
+        let text = describe(error);
         Self::warning(
             Code::Unreadable,
             format!("{what} could not be checked: {text}."),

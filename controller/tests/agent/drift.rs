@@ -134,7 +134,7 @@ fn owned_tables_can_neither_be_flushed_nor_changed() {
 /// Until there is room for nothing more.
 fn fill(pipe: &mut PipeWriter) {
     fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while pipe.write(&[b'.']).is_ok() {}
+    while pipe.write(b".").is_ok() {}
     fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
 }
 

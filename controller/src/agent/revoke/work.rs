@@ -1,6 +1,5 @@
 //! The thread that revokes.
 
-use std::error::Error;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use kernel::conntrack::{Entry, Event, Watch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::super::error::describe;
 use super::inbox::{Found, Inbox, Request};
 use super::judge::Judge;
 use super::marks::{Look, Marks};
@@ -197,12 +197,6 @@ impl Worker {
 
     /// What went wrong, and why, in a line.
     fn fail(&mut self, error: &RevokeError) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        self.status.failure = Some(text);
+        self.status.failure = Some(describe(error));
     }
 }
