@@ -143,7 +143,9 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let mut live = Live::new(&["--own-tables", "never"]);
     let (nobody, mut pipe) = std::io::pipe().unwrap();
     fill(&mut pipe);
-    let mut agent = live.start_by(|command| drop(command.stderr(pipe)));
+    let mut agent = live.start_by(|command| {
+        command.stderr(pipe);
+    });
     live.quiet(&agent);
     live.world.node.nft("flush ruleset").unwrap();
     live.quiet(&agent);

@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Engine, InForce, Known, Listener, Source, Sync};
 use crate::agent::enforcer::{Enforcer, Foreign};
+use crate::agent::error::describe;
 use crate::agent::metrics::FailureReason;
 use crate::agent::revoke::Scope;
 
@@ -439,15 +440,4 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
 fn is_strange(found: &Found) -> bool {
     let mut unknown = found.unknown.iter();
     unknown.any(|unknown| !matches!(unknown.object, Object::Other(_)))
-}
-
-/// The error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
