@@ -281,6 +281,9 @@ struct World {
 
 impl World {
     fn start(kernel: Fake) -> Self {
+        let lines = tracing_subscriber::fmt().with_writer(|| &LOG);
+        // Only the first test can.
+        let _ = lines.with_ansi(false).with_thread_names(true).try_init();
         let (events, script) = mpsc::unbounded_channel();
         let settings = Settings {
             node: "n1".to_owned(),
@@ -824,11 +827,13 @@ async fn of_several_policies_of_a_class_the_one_that_changed_is_isolated() {
     assert_eq!(names, ["for-a"]);
 }
 
-/// What is written to the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+/// What all tests write to the log, each line with its thread, which is named as its test. One for all: whether a place in
+/// the code writes is remembered for all threads.
+static LOG: Log = Log(Mutex::new(Vec::new()));
 
-impl std::io::Write for Log {
+struct Log(Mutex<Vec<u8>>);
+
+impl std::io::Write for &Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend(bytes);
         Ok(bytes.len())
@@ -841,10 +846,6 @@ impl std::io::Write for Log {
 
 #[tokio::test(start_paused = true)]
 async fn no_trouble_is_written_each_time_that_it_comes() {
-    let log = Log::default();
-    let to = log.clone();
-    let lines = tracing_subscriber::fmt().with_writer(move || to.clone());
-    let _guard = tracing::subscriber::set_default(lines.with_ansi(false).finish());
     let (world, cluster) = World::ready().await;
     let refused = chain_of(&cluster, "for-a");
     let problem = Problem {
@@ -894,7 +895,12 @@ async fn no_trouble_is_written_each_time_that_it_comes() {
             .await;
         tokio::time::sleep(Duration::from_secs(11)).await;
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap();
+    let thread = std::thread::current();
+    let own = log
+        .lines()
+        .filter(|line| line.contains(thread.name().unwrap()));
+    let log: String = own.collect();
     for text in [
         "what was in force stays in force: a.yaml",
         "mended",

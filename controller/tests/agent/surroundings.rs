@@ -201,19 +201,3 @@ fn an_agent_with_another_run_directory_refuses_since_the_tables_belong_to_the_fi
 fn an_agent_that_would_own_no_tables_refuses_where_they_belong_to_another() {
     second_refuses(&["--own-tables", "never"]);
 }
-
-#[test]
-fn an_agent_that_owns_its_tables_takes_over_from_one_that_does_not_and_nothing_opens() {
-    let mut live = live(&["--own-tables", "never"]);
-    let agent = live.started();
-    live.under_flood(|live| {
-        live.arguments.clear();
-        let (second, _run_dir) = elsewhere(live);
-        live.until("the tables are owned", &second, |live| is_owned(live));
-        live.until("the first says so", &agent, |_| {
-            agent.log().contains("could not be brought up to date")
-        });
-        live.replace("policy.yaml", &policy("q", &mut random(16)));
-        live.quiet(&second);
-    });
-}
