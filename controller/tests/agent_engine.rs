@@ -392,6 +392,33 @@ async fn nothing_is_programmed_before_the_first_complete_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_the_source_does_not_have_takes_nothing_out_of_force() {
+    let mut world = World::start(Fake::default());
+    let elsewhere = cluster_of(&CLUSTER.replace("n1", "n3"));
+    world
+        .events
+        .send(Event::Reset(objects(&elsewhere)))
+        .unwrap();
+    let blocked = world.until(|snapshot| snapshot.failure.is_some()).await;
+    assert!(!blocked.ready);
+    assert!(
+        blocked
+            .failure
+            .as_ref()
+            .unwrap()
+            .contains("there is no node n1")
+    );
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    let touched = world.kernel.with(|state| (state.reads, state.plans.len()));
+    assert_eq!(touched, (0, 0));
+    let cluster = cluster_of(CLUSTER);
+    world.events.send(Event::Reset(objects(&cluster))).unwrap();
+    let ready = world.until(|snapshot| snapshot.ready).await;
+    assert_eq!(ready.failure, None);
+    assert!(sorted(world.held()) == sorted(wanted(&cluster)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_state_is_applied_whole_and_every_connection_judged() {
     let (world, cluster) = World::ready().await;
     assert!(sorted(world.held()) == sorted(wanted(&cluster)));

@@ -57,10 +57,9 @@ fn pod(pod: &Pod) -> Value {
     if pod.terminating {
         metadata["deletionTimestamp"] = "1970-01-01T00:00:00Z".into();
     }
-    let mut spec = json!({"hostNetwork": pod.host_network, "containers": containers});
-    if let Some(node) = &pod.node {
-        spec["nodeName"] = node.as_str().into();
-    }
+    // Also where it is on none: else whoever reads it could place it.
+    let node = pod.node.as_deref().unwrap_or_default();
+    let spec = json!({"hostNetwork": pod.host_network, "containers": containers, "nodeName": node});
     let phase = match pod.phase {
         Phase::Running => "Running",
         Phase::Pending => "Pending",

@@ -127,6 +127,8 @@ pub struct Engine<S, E, L> {
     known: Option<Known>,
     in_force: InForce,
     refused: BTreeMap<PolicyId, String>,
+    /// Namespaces of which it was said that they are over their budget.
+    over_budget: BTreeSet<String>,
     problems: BTreeMap<String, Problem>,
     written: Written,
     failure: Option<String>,
@@ -204,6 +206,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 closed: BTreeSet::new(),
             },
             refused: BTreeMap::new(),
+            over_budget: BTreeSet::new(),
             problems: BTreeMap::new(),
             written: Written::default(),
             failure: None,
@@ -361,7 +364,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     fn step(&mut self, now: Instant) {
         self.hear(now);
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if self.complete {
+        if self.lacks_own_node() {
+            self.say_that_the_node_is_unknown();
+        } else if self.complete {
             if is_due(self.repairs.due()) {
                 self.listener.applying();
                 self.repair();
@@ -386,11 +391,35 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         self.publish(None);
     }
 
+    /// Whether the source has nodes, but not ours. A misspelt name would else take everything out of force; once
+    /// something is in force, a Node that goes takes nothing with it.
+    fn lacks_own_node(&self) -> bool {
+        let nodes = &self.index.cluster().nodes;
+        self.complete
+            && !self.ready
+            && nodes.values().next().is_some()
+            && !nodes.contains_key(&self.settings.node)
+    }
+
+    fn say_that_the_node_is_unknown(&mut self) {
+        let nodes = self.index.cluster().nodes.values();
+        let some: Vec<_> = nodes.take(5).map(|node| node.name.as_str()).collect();
+        let message = format!(
+            "there is no node {}, and so nothing is applied and what was in force stays in force; there is {}: mend --node, or add the Node",
+            self.settings.node,
+            some.join(", ")
+        );
+        if self.failure.as_ref() != Some(&message) {
+            error!("{message}");
+            self.failure = Some(message);
+        }
+    }
+
     /// When news are taken: at once, but while the kernel fails only now and then, since each attempt reads all it holds.
     fn news_due(&self) -> Option<Instant> {
         let attempted = self.attempted.filter(|_| self.failure.is_some());
         let at = attempted.map_or(self.started, |attempted| attempted + AFTER_FAILURE);
-        (self.news && self.complete).then_some(at)
+        (self.news && self.complete && !self.lacks_own_node()).then_some(at)
     }
 
     /// Publishes what is the case, and has the connections in the scope judged by it.

@@ -55,7 +55,6 @@ pub struct Metrics {
     compile: Histogram,
     drift_repairs: Counter,
     revoked: Counter,
-    unattached: Gauge,
     of_snapshot: OfSnapshot,
 }
 
@@ -66,6 +65,7 @@ struct OfSnapshot {
     last_success: Seconds,
     policies: Gauge,
     local_endpoints: Gauge,
+    unattached: Gauge,
     nft_objects: Family<ObjectLabels, Gauge>,
     drift_alarm: Gauge,
     source_problems: Gauge,
@@ -131,12 +131,6 @@ impl Metrics {
                 "picket_revoked_connections",
                 "Open connections that a change of policies forbade and that were cut",
                 Counter::default(),
-            ),
-            unattached: plain(
-                &mut registry,
-                "picket_unattached_endpoints",
-                "Local pods whose interface is not known: with NET_RAW they can forge their source address",
-                Gauge::default(),
             ),
             of_snapshot: OfSnapshot::register(&mut registry),
             registry: Arc::default(),
@@ -206,11 +200,6 @@ impl Metrics {
         self.revoked.inc_by(connections);
     }
 
-    /// So many local pods have an interface that is not known.
-    pub fn set_unattached(&self, pods: usize) {
-        self.unattached.set(number(pods));
-    }
-
     /// Everything in Prometheus' text format ([`CONTENT_TYPE`]), with the numbers of this snapshot.
     ///
     /// # Errors
@@ -239,6 +228,7 @@ impl OfSnapshot {
         gauge("picket_ready", "1 from the first complete state that was applied since the start", &of.ready);
         gauge("picket_policies", "NetworkPolicies", &of.policies);
         gauge("picket_local_endpoints", "Pods on this node that have a network of their own", &of.local_endpoints);
+        gauge("picket_unattached_endpoints", "Local pods whose interface is not known: with NET_RAW they can forge their source address", &of.unattached);
         gauge("picket_drift_alarm", "1 while somebody changes our tables over and over", &of.drift_alarm);
         gauge("picket_source_problems", "Files or kinds of objects that cannot be read; what was in force of them stays", &of.source_problems);
         gauge("picket_isolated_policies", "NetworkPolicies whose rules the kernel refused: they isolate their pods and allow nothing", &of.isolated_policies);
@@ -255,8 +245,10 @@ impl OfSnapshot {
         let success = snapshot.last_success.map_or(0.0, since_1970);
         self.last_success.set(success);
         self.policies.set(number(snapshot.cluster.policies.len()));
-        self.local_endpoints
-            .set(number(local_pods(snapshot).count()));
+        let local = number(local_pods(snapshot).count());
+        self.local_endpoints.set(local);
+        // Nobody tells the interface of any as yet.
+        self.unattached.set(local);
         self.drift_alarm.set(i64::from(snapshot.drift_alarm));
         self.source_problems.set(number(snapshot.problems.len()));
         self.isolated_policies.set(number(snapshot.refused.len()));

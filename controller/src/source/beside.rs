@@ -31,6 +31,7 @@ pub(super) fn apply(cluster: &mut Cluster, beside: &[Note]) -> Vec<Note> {
                 .is_some_and(|(_, node)| address_node(node, addresses)),
             Note::PodCompleted {
                 pod,
+                running: true,
                 node,
                 addresses,
             } if is_free(addresses) => {

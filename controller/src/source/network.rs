@@ -14,7 +14,8 @@ use super::origin::{ObjectRef, Origin};
 
 /// Addresses the nodes, and places and addresses the pods that are not from a live cluster.
 ///
-/// All nodes that pods name are there. What a live pod (one with a phase) does not have, it really does not have.
+/// All nodes that pods name are there. What a live pod (one with a phase) does not have, it really does not have; but one
+/// with an address is on some node, unless it says that it is on none (`nodeName: ""`).
 pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Problem> {
     leave_out_addresses(cluster, notes);
     let mut network = Network::of(cluster);
@@ -31,21 +32,46 @@ pub(super) fn address(cluster: &mut Cluster, notes: &mut Vec<Note>) -> Vec<Probl
     for ((namespace, name), (origin, pod)) in &mut cluster.pods {
         let object = reference("Pod", Some(namespace), name);
         let status = pod.status.get_or_insert_default();
-        if !status.phase.as_ref().is_none_or(String::is_empty) {
+        let running = status.phase.as_ref().is_none_or(String::is_empty);
+        if !running && !is_somewhere(pod) {
             continue;
         }
         let (slot, node) = network.place(pod, &mut turn);
+        if !running {
+            notes.push(Note::PodCompleted {
+                pod: object,
+                running,
+                node,
+                addresses: Vec::new(),
+            });
+            continue;
+        }
         let addresses = network.run(slot, pod);
         if addresses.is_none() {
             problems.push(exhausted(origin, &object));
         }
         notes.push(Note::PodCompleted {
             pod: object,
+            running,
             node,
             addresses: addresses.unwrap_or_default(),
         });
     }
     problems
+}
+
+/// Whether a pod has an address, and does not say which node it is on.
+fn is_somewhere(pod: &Pod) -> bool {
+    let is_told = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.node_name.is_some());
+    let status = pod.status.as_ref();
+    let has_address = status.is_some_and(|status| {
+        let texts = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+        texts.chain(&status.pod_ip).any(|text| !text.is_empty())
+    });
+    has_address && !is_told
 }
 
 /// Takes from pods the addresses that no packet has as its source: pods with them cannot be told apart by address.

@@ -88,10 +88,12 @@ pub enum Note {
         /// The address.
         address: IpAddr,
     },
-    /// A pod without a phase was taken to be Running, and given what the input does not say about it.
+    /// A pod was given what the input does not say about it.
     PodCompleted {
         /// The pod.
         pod: ObjectRef,
+        /// Whether it was taken to be Running.
+        running: bool,
         /// The node it was placed on, if it had none.
         node: Option<String>,
         /// The addresses made up for it, if it had none.
@@ -163,12 +165,18 @@ impl fmt::Display for Note {
             }
             Note::PodCompleted {
                 pod,
+                running,
                 node,
                 addresses,
             } => {
-                write!(f, "{pod}: taken to be Running")?;
+                write!(f, "{pod}: taken to be")?;
+                let mut comma = "";
+                if *running {
+                    write!(f, " Running")?;
+                    comma = ",";
+                }
                 if let Some(node) = node {
-                    write!(f, ", on {}", OneLine(node))?;
+                    write!(f, "{comma} on {}", OneLine(node))?;
                 }
                 if !addresses.is_empty() {
                     write!(f, ", at {}", List(addresses))?;

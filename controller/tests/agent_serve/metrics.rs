@@ -88,7 +88,6 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.compiled(Duration::from_secs(61));
     metrics.drift_repaired();
     metrics.revoked(12);
-    metrics.set_unattached(2);
     let problem = Problem {
         message: "broken".to_owned(),
         blocks: false,

@@ -207,6 +207,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         if full {
             info!(?duration, "in force");
         }
+        self.say_budgets();
         self.last_success = Some(SystemTime::now());
         let touched = std::mem::take(&mut self.touched);
         let drifted = self.settle_drift(Instant::now());
@@ -225,6 +226,25 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             policy: since(policy),
             pod: since(pod),
         });
+    }
+
+    fn say_budgets(&mut self) {
+        let exceeded = self.index.exceeded();
+        for (namespace, exceeded) in exceeded {
+            let message = exceeded.to_string();
+            if !self.over_budget.contains(namespace) && self.written.comes(namespace, &message) {
+                error!(
+                    ns = %namespace,
+                    "its pods keep what was in force, and those for which nothing was send and receive nothing: {message}"
+                );
+            }
+        }
+        for namespace in &self.over_budget {
+            if !exceeded.contains_key(namespace) && self.written.ends(namespace) {
+                info!(ns = %namespace, "within its budget again");
+            }
+        }
+        self.over_budget = exceeded.keys().cloned().collect();
     }
 
     /// Removes what an interrupted replacement left. Until it is gone it denies what was denied before.
@@ -421,6 +441,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             return false;
         }
         self.drift_repairs += 1;
+        self.last_success = Some(SystemTime::now());
         self.listener.repaired();
         let culprit = culprit.as_deref().unwrap_or("somebody");
         match (was_alarmed, self.repairs.alarm(now)) {
