@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kernel::{Error, Found, Generation, Nftables, Operation, load};
+use kernel::{Error, Found, Generation, Nftables, Operation, Watch, load};
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::ruleset::{Chain, KeyType, Ruleset, Set, Table, TableFamily, Value};
 use support::{Attached, cases, namespace, nftables, ruleset};
@@ -61,6 +62,41 @@ fn a_table_that_is_replaced_all_the_time_is_read_whole() {
     }
     assert!(seen.iter().any(|it| it.ruleset == one) && seen.iter().any(|it| it.ruleset == other));
     assert!(seen.is_sorted_by_key(|it| it.generation));
+}
+
+#[test]
+fn our_tables_are_read_however_often_others_change_theirs() {
+    let ours = many_elements("first");
+    let namespace = namespace();
+    let (mut writer, mut reader) = (nftables(&namespace), nftables(&namespace));
+    let mut watch = namespace.run(|| Watch::open(1 << 20)).unwrap().unwrap();
+    writer.load(&ours, None).unwrap();
+    let done = AtomicBool::new(false);
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Of a table that is listed before ours.
+            let other =
+                "add table ip a\nadd chain ip a b\nadd rule ip a b accept\ndelete table ip a\n";
+            while !done.load(Ordering::Relaxed) {
+                namespace.nft(other).unwrap();
+            }
+        });
+        for _ in 0..40 {
+            seen.push(reader.read_watched(&mut watch));
+            watch.events().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let generations: BTreeSet<_> = seen
+        .into_iter()
+        .map(|found| {
+            let found = found.unwrap();
+            assert!(found.ruleset == ours && found.unknown.is_empty());
+            found.generation
+        })
+        .collect();
+    assert!(generations.len() > 1, "nobody changed anything");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub trait Enforcer: Send {
     /// Our tables, all of one generation.
     ///
     /// # Errors
-    /// As [`Nftables::read`].
+    /// As [`Nftables::read_watched`].
     fn read(&mut self) -> Result<Found, Error>;
 
     /// Takes out what was read and not understood.
@@ -112,7 +112,7 @@ impl Kernel {
 
 impl Enforcer for Kernel {
     fn read(&mut self) -> Result<Found, Error> {
-        self.nftables.read()
+        self.nftables.read_watched(self.watch.get_mut())
     }
 
     fn remove_unknown(&mut self, found: &Found) -> Result<Generation, Error> {

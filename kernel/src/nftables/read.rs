@@ -12,6 +12,7 @@ use super::found::{Found, Unknown};
 use super::object::Object;
 use super::socket::{Dumped, Nftables};
 use super::userdata;
+use super::watch::{Foreign, Watch};
 use crate::error::Error;
 use crate::netlink::attribute::{Attributes, Malformed, Writer};
 use crate::netlink::message::DUMP;
@@ -20,11 +21,24 @@ use crate::netlink::message::DUMP;
 const ATTEMPTS: usize = 20;
 
 impl Nftables {
-    /// Reads our tables, again if they change in the meantime, so that all is of one generation.
+    /// Reads our tables, again if anything changes in the meantime, so that all is of one generation.
     ///
     /// # Errors
     /// [`Error::Changing`], [`Error::Refused`] without CAP_NET_ADMIN, and those of the socket.
     pub fn read(&mut self) -> Result<Found, Error> {
+        self.read_by(None)
+    }
+
+    /// The same, but others may change what is theirs as often as they like: the watch, which was opened before, tells
+    /// that ours did not change.
+    ///
+    /// # Errors
+    /// As [`Nftables::read`].
+    pub fn read_watched(&mut self, watch: &mut Watch) -> Result<Found, Error> {
+        self.read_by(Some(watch))
+    }
+
+    fn read_by(&mut self, mut watch: Option<&mut Watch>) -> Result<Found, Error> {
         for _ in 0..ATTEMPTS {
             let generation = self.generation()?;
             // A change that is under way shows its generation before or after its objects. So none is when the
@@ -34,24 +48,35 @@ impl Nftables {
                 flags: self.flags,
                 ..Raw::default()
             };
-            let dumped = self.read_all(&mut raw)?;
+            let Some(dumped) = self.read_all(&mut raw)? else {
+                continue;
+            };
             self.await_changes()?;
             if dumped == Dumped::All && self.generation()? == generation {
                 return Ok(raw.found(generation));
+            }
+            let own = self.port();
+            let since = watch.as_mut().map(|it| it.foreign_since(generation, own));
+            if let Some(Foreign::Elsewhere(now)) = since.transpose()? {
+                return Ok(raw.found(now));
             }
         }
         Err(Error::Changing(ATTEMPTS))
     }
 
-    fn read_all(&mut self, raw: &mut Raw) -> Result<Dumped, Error> {
+    /// Everything, and whether anything changed while it was dumped. Nothing if not all came.
+    fn read_all(&mut self, raw: &mut Raw) -> Result<Option<Dumped>, Error> {
         let nothing = |_: &mut Writer| {};
-        let mut dumped = self.request(
-            msg::GETTABLE,
-            DUMP,
-            family::UNSPEC,
-            nothing,
-            |_, family, it| raw.table(family, it),
-        )?;
+        let mut changed = Dumped::All;
+        let listed = self.list(raw, &mut changed, |nftables, raw| {
+            let unspecified = family::UNSPEC;
+            nftables.request(msg::GETTABLE, DUMP, unspecified, nothing, |_, of, it| {
+                raw.table(of, it)
+            })
+        })?;
+        if !listed {
+            return Ok(None);
+        }
         for family in raw.tables.clone() {
             let number = family_number(family);
             for (kind, of_table) in [
@@ -59,21 +84,47 @@ impl Nftables {
                 (msg::GETRULE, rule::TABLE),
                 (msg::GETSET, set::TABLE),
             ] {
-                let request = |out: &mut Writer| out.put_text(of_table, TABLE);
-                let one = self.request(kind, DUMP, number, request, |_, from, attributes| {
-                    if from == number {
-                        raw.object(kind, family, attributes)
-                    } else {
-                        Ok(())
-                    }
+                let listed = self.list(raw, &mut changed, |nftables, raw| {
+                    let request = |out: &mut Writer| out.put_text(of_table, TABLE);
+                    nftables.request(kind, DUMP, number, request, |_, from, attributes| {
+                        if from == number {
+                            raw.object(kind, family, attributes)
+                        } else {
+                            Ok(())
+                        }
+                    })
                 })?;
-                dumped = dumped.and(one);
+                if !listed {
+                    return Ok(None);
+                }
             }
         }
         for found in &mut raw.sets {
-            dumped = dumped.and(self.read_elements(found)?);
+            match self.read_elements(found)? {
+                Some(dumped) => changed = changed.and(dumped),
+                None => return Ok(None),
+            }
         }
-        Ok(dumped)
+        Ok(Some(changed))
+    }
+
+    /// Asks for a list until it comes whole: where anything of others goes meanwhile, one of ours may be left out. Whether
+    /// it did.
+    fn list(
+        &mut self,
+        raw: &mut Raw,
+        changed: &mut Dumped,
+        mut ask: impl FnMut(&mut Self, &mut Raw) -> Result<Dumped, Error>,
+    ) -> Result<bool, Error> {
+        let before = raw.lengths();
+        for _ in 0..ATTEMPTS {
+            if ask(self, raw)? == Dumped::All {
+                return Ok(true);
+            }
+            *changed = Dumped::Interrupted;
+            raw.cut(before);
+        }
+        Ok(false)
     }
 }
 
@@ -120,6 +171,25 @@ pub(super) struct RawSet {
 }
 
 impl Raw {
+    fn lengths(&self) -> [usize; 5] {
+        [
+            self.tables.len(),
+            self.chains.len(),
+            self.rules.len(),
+            self.sets.len(),
+            self.unknown.len(),
+        ]
+    }
+
+    /// Forgets what came since.
+    fn cut(&mut self, [tables, chains, rules, sets, unknown]: [usize; 5]) {
+        self.tables.truncate(tables);
+        self.chains.truncate(chains);
+        self.rules.truncate(rules);
+        self.sets.truncate(sets);
+        self.unknown.truncate(unknown);
+    }
+
     pub(super) fn unknown(&mut self, object: Object, reason: impl Into<String>) {
         let reason = reason.into();
         self.unknown.push(Unknown { object, reason });

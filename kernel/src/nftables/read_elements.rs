@@ -27,38 +27,39 @@ const ATTEMPTS: usize = 20;
 const ONE_MESSAGE: usize = 50;
 
 impl Nftables {
-    /// Reads the set's elements.
-    pub(super) fn read_elements(&mut self, found: &mut RawSet) -> Result<Dumped, Error> {
+    /// Reads the set's elements, and whether anything changed meanwhile, which may be elsewhere. Nothing if not all came.
+    pub(super) fn read_elements(&mut self, found: &mut RawSet) -> Result<Option<Dumped>, Error> {
         if found.odd_element || found.flags & !OURS != 0 {
             // Not one of ours, whatever is in it. What is in it may change at any time: elements with a timeout are
             // counted when they are no longer listed, and packets may add some.
             found.odd_element = true;
-            return Ok(Dumped::All);
+            return Ok(Some(Dumped::All));
         }
+        let mut changed = Dumped::All;
         let mut before: Option<BTreeSet<Vec<u8>>> = None;
         for _ in 0..ATTEMPTS {
             found.elements.clear();
-            let dumped = self.dump_elements(found)?;
-            if dumped != Dumped::All || found.flags & set::F_INTERVAL != 0 {
-                return Ok(dumped);
+            changed = changed.and(self.dump_elements(found)?);
+            if found.flags & set::F_INTERVAL != 0 {
+                return Ok(Some(changed));
             }
             found.elements.sort_by(|one, other| one.key.cmp(&other.key));
             found.elements.dedup_by(|one, other| one.key == other.key);
             let read = found.elements.len();
             if is_all(read, found.count) {
-                return Ok(Dumped::All);
+                return Ok(Some(changed));
             }
             if found.count.is_none() {
                 // An older kernel: what two dumps agree on.
                 let keys = found.elements.iter().map(|element| element.key.clone());
                 let keys = Some(keys.collect());
                 if keys == before {
-                    return Ok(Dumped::All);
+                    return Ok(Some(changed));
                 }
                 before = keys;
             }
         }
-        Ok(Dumped::Interrupted)
+        Ok(None)
     }
 
     fn dump_elements(&mut self, found: &mut RawSet) -> Result<Dumped, Error> {
