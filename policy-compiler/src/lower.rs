@@ -9,6 +9,7 @@
 mod base;
 mod bridge;
 mod class;
+mod close;
 mod guards;
 mod sets;
 
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 
 pub use class::Merging;
 pub(crate) use class::{LoweredClass, classes_in_use, lower_class};
+pub use close::{close, knows};
 pub(crate) use sets::{lower_peer, named_port};
 
 use crate::evaluate::NodeEgress;

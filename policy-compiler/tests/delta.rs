@@ -18,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anonymous::anonymous;
 use changes::{clusters, edits};
-use in_flight::{Packet, Path, follow, sorted};
+use in_flight::{Packet, Path, State, follow, sorted, verdict};
 use policy_compiler::compile::compile;
-use policy_compiler::delta::{Step, delta};
+use policy_compiler::delta::{Step, Transaction, delta};
 use policy_compiler::evaluate::{Connection, NodeEgress, Transport};
-use policy_compiler::lower::{Attachment, Bridges, Options, lower};
+use policy_compiler::lower::{Attachment, Bridges, Options, close, lower};
 use policy_compiler::model::{Cluster, InterfaceName, Protocol};
 use policy_compiler::ruleset::{Ruleset, Value};
 use proptest::collection::vec;
@@ -198,6 +198,38 @@ proptest! {
     ) {
         let [from, to] = rulesets(&clusters, [&options, &options]);
         check(&anonymous(from, comments), &anonymous(to, comments))?;
+    }
+
+    #[test]
+    fn pods_that_are_closed_in_what_is_in_force_lose_permission_and_nobody_else_does(
+        clusters in clusters(0.2),
+        options in options(),
+        picks in vec(any::<bool>(), 24),
+    ) {
+        let [from, _] = rulesets(&clusters, [&options, &options]);
+        // Pods that it knows, pods of other nodes, and pods that it never heard of.
+        let pods = clusters[1].pods.values();
+        let addresses = pods.flat_map(|pod| pod.addresses.iter().map(|a| (*a, pod.id.clone())));
+        let mut picks = picks.into_iter().cycle();
+        let closed: BTreeMap<_, _> = addresses.filter(|_| picks.next() == Some(true)).collect();
+        let to = close(&from, &closed);
+        check(&from, &to)?;
+        let all = packets([&from, &to]);
+        let in_place = |transaction: &Transaction| transaction.step != Step::CopyBase;
+        prop_assert!(delta(&from, &to, 0).transactions.iter().all(in_place));
+        prop_assert_eq!(&close(&to, &closed), &to);
+        let (from, to) = (State::new(&from), State::new(&to));
+        for packet in all {
+            let ends = [packet.source, packet.destination];
+            let (before, after) = (verdict(&from, &packet), verdict(&to, &packet));
+            let is_closed = ends.iter().any(|end| closed.contains_key(end));
+            let is_own = packet.source == packet.destination
+                || !matches!(packet.path, Path::Routed | Path::Bridged);
+            match is_closed {
+                true => prop_assert!(is_own || !after, "{packet:?} passes"),
+                false => prop_assert_eq!(before, after, "{:?}", packet),
+            }
+        }
     }
 
     #[test]

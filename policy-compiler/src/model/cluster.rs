@@ -179,7 +179,7 @@ impl Cluster {
 
     /// The addresses whose owner is not the same object in both clusters, with the owners in this one and in the
     /// other. What they share takes no time.
-    pub(crate) fn owner_changes<'a>(
+    pub fn owner_changes<'a>(
         &'a self,
         other: &'a Cluster,
     ) -> impl Iterator<Item = (IpAddr, Owner<'a>, Owner<'a>)> {

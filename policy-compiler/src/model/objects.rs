@@ -22,7 +22,7 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
     }
 
     /// The object of this name, to be kept without a copy.
-    pub(crate) fn shared<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&Arc<V>>
+    pub fn shared<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&Arc<V>>
     where
         K: Borrow<Q>,
     {
