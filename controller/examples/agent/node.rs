@@ -74,7 +74,7 @@ async fn work(ends: Ends) -> anyhow::Result<()> {
         node: NODE.to_owned(),
         options: Options::default(),
         budgets: Budgets::default(),
-        preflight: Vec::new(),
+        preflight: watch::channel(Vec::new()).1,
     };
     let (engine, snapshots) = Engine::new(feed, kernel, clock, settings);
     let _ = ends.started.send(snapshots);

@@ -11,6 +11,7 @@
 mod apply;
 mod backoff;
 mod drift;
+mod newcomers;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,8 +55,8 @@ pub struct Settings {
     pub options: Options,
     /// What a namespace may need.
     pub budgets: Budgets,
-    /// What preflight found, for the snapshot.
-    pub preflight: Vec<String>,
+    /// What preflight finds, for the snapshot.
+    pub preflight: watch::Receiver<Vec<String>>,
 }
 
 /// Who hears what the engine does.
@@ -123,10 +124,18 @@ pub struct Engine<S, E, L> {
     complete: bool,
     /// Whether it has been in force since the start.
     ready: bool,
+    /// Whether an agent before this one left something in force, which is understood.
+    inherited: bool,
     /// None where it has to be read first.
     known: Option<Known>,
     in_force: InForce,
     refused: BTreeMap<PolicyId, String>,
+    /// Whether something may be open that nothing in force knows.
+    unexamined: bool,
+    /// Addresses to close that the kernel did not take yet.
+    closing: BTreeMap<IpAddr, NamespacedName>,
+    /// Pods that could not be closed.
+    unprotected: BTreeSet<NamespacedName>,
     /// Namespaces of which it was said that they are over their budget.
     over_budget: BTreeSet<String>,
     problems: BTreeMap<String, Problem>,
@@ -175,7 +184,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         let first = Snapshot {
             node: settings.node.clone(),
             node_egress: settings.options.node_egress,
-            preflight: settings.preflight.clone(),
+            preflight: settings.preflight.borrow().clone(),
             ready: false,
             cluster: index.cluster().clone(),
             effective: index.effective(),
@@ -183,6 +192,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             generation: 0,
             exceeded: BTreeMap::new(),
             closed: BTreeSet::new(),
+            unprotected: BTreeSet::new(),
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
             failure: None,
@@ -199,6 +209,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             settings,
             complete: false,
             ready: false,
+            inherited: false,
             known: None,
             in_force: InForce {
                 ruleset: Ruleset::default(),
@@ -206,6 +217,9 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 closed: BTreeSet::new(),
             },
             refused: BTreeMap::new(),
+            unexamined: false,
+            closing: BTreeMap::new(),
+            unprotected: BTreeSet::new(),
             over_budget: BTreeSet::new(),
             problems: BTreeMap::new(),
             written: Written::default(),
@@ -235,6 +249,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// Works until `stop` is ready. What is in force then stays in force.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        self.inherit();
+        self.publish(None);
         loop {
             let due = self.due(Instant::now());
             let timer = async {
@@ -248,6 +264,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 () = &mut stop => return,
                 () = self.enforcer.changed() => {}
                 () = timer => {}
+                Ok(()) = self.settings.preflight.changed() => {}
                 event = self.source.next() => self.take_all(event),
             }
             self.step(Instant::now());
@@ -285,6 +302,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         match event {
             Event::Reset(objects) => {
                 self.listener.queued();
+                self.unexamined = true;
                 info!(objects = objects.len(), "the source is complete");
                 self.index.reset(objects);
                 self.complete = true;
@@ -297,6 +315,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             }
             Event::Changes(changes) => {
                 self.listener.queued();
+                self.unexamined = true;
                 self.news = true;
                 changes.into_iter().for_each(|change| self.change(change));
             }
@@ -363,32 +382,46 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// Does all that there is to do by now.
     fn step(&mut self, now: Instant) {
         self.hear(now);
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.repairs.due(), now) {
+            self.listener.applying();
+            self.repair();
+            self.listener.rested();
+        }
         if self.lacks_own_node() {
             self.say_that_the_node_is_unknown();
         } else if self.complete {
-            if is_due(self.repairs.due()) {
-                self.listener.applying();
-                self.repair();
-                self.listener.rested();
-            }
-            if is_due(self.retry_refused.due()) {
-                self.retry_refused.attempted();
-                self.refused.clear();
-                self.index.isolate(BTreeSet::new());
-                self.news = true;
-            }
-            if is_due(self.retry_stand_in.due()) {
-                self.retry_stand_in.attempted();
-                self.forget_stand_in();
-            }
-            if is_due(self.news_due()) || is_due(self.retry.due()) {
-                self.listener.applying();
-                self.sync();
-                self.listener.rested();
-            }
+            self.follow(now);
         }
         self.publish(None);
+    }
+
+    /// Brings what the source says into force, as far as it is due.
+    fn follow(&mut self, now: Instant) {
+        if is_due(self.retry_refused.due(), now) {
+            self.retry_refused.attempted();
+            self.refused.clear();
+            self.index.isolate(BTreeSet::new());
+            self.news = true;
+        }
+        if is_due(self.retry_stand_in.due(), now) {
+            self.retry_stand_in.attempted();
+            self.forget_stand_in();
+        }
+        if is_due(self.news_due(), now) || is_due(self.retry.due(), now) {
+            self.listener.applying();
+            self.sync();
+            self.listener.rested();
+        }
+        if self.failure.is_some() && self.holds() && std::mem::take(&mut self.unexamined) {
+            self.listener.applying();
+            self.close_newcomers();
+            self.listener.rested();
+        }
+    }
+
+    /// Whether it is known what is in force.
+    fn holds(&self) -> bool {
+        self.ready || self.inherited
     }
 
     /// Whether the source has nodes, but not ours. A misspelt name would else take everything out of force; once
@@ -431,7 +464,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         let snapshot = Arc::new(Snapshot {
             node: self.settings.node.clone(),
             node_egress: self.settings.options.node_egress,
-            preflight: self.settings.preflight.clone(),
+            preflight: self.settings.preflight.borrow().clone(),
             ready: self.ready,
             cluster: self.index.cluster().clone(),
             effective: self.in_force.effective.clone(),
@@ -439,6 +472,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             generation,
             exceeded: self.index.exceeded().clone(),
             closed: self.in_force.closed.clone(),
+            unprotected: self.unprotected.clone(),
             refused: self.refused.clone(),
             problems: self.problems.clone(),
             failure: self.failure.clone().or_else(|| self.leftover.clone()),
@@ -451,6 +485,10 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         }
         self.snapshots.send_replace(snapshot);
     }
+}
+
+fn is_due(due: Option<Instant>, now: Instant) -> bool {
+    due.is_some_and(|due| due <= now)
 }
 
 fn note(object: &Object) {

@@ -72,6 +72,7 @@ struct OfSnapshot {
     isolated_policies: Gauge,
     over_budget: Gauge,
     closed_pods: Gauge,
+    unprotected: Gauge,
     preflight_findings: Gauge,
 }
 
@@ -233,7 +234,8 @@ impl OfSnapshot {
         gauge("picket_source_problems", "Files or kinds of objects that cannot be read; what was in force of them stays", &of.source_problems);
         gauge("picket_isolated_policies", "NetworkPolicies whose rules the kernel refused: they isolate their pods and allow nothing", &of.isolated_policies);
         gauge("picket_namespaces_over_budget", "Namespaces whose policies need more than their budget", &of.over_budget);
-        gauge("picket_closed_endpoints", "Local pods that send and receive nothing because their namespace is over its budget", &of.closed_pods);
+        gauge("picket_closed_endpoints", "Local pods that send and receive nothing: their namespace is over its budget, or the kernel does not take what they need", &of.closed_pods);
+        gauge("picket_unprotected_endpoints", "Local pods that are open because the kernel does not even take that they be closed", &of.unprotected);
         gauge("picket_preflight_findings", "Errors and warnings about the kernel or its surroundings; picket status names them", &of.preflight_findings);
         plain(registry, "picket_nft_objects", "Objects in our tables, by what they are", of.nft_objects.clone());
         seconds(registry, "picket_sync_last_success_timestamp", "When the kernel was last equal to the objects, since 1970; 0 for never", of.last_success.clone());
@@ -254,6 +256,7 @@ impl OfSnapshot {
         self.isolated_policies.set(number(snapshot.refused.len()));
         self.over_budget.set(number(snapshot.exceeded.len()));
         self.closed_pods.set(number(snapshot.closed.len()));
+        self.unprotected.set(number(snapshot.unprotected.len()));
         let findings = snapshot.preflight.iter();
         let wrong = findings.filter(|finding| !is_note(finding)).count();
         self.preflight_findings.set(number(wrong));

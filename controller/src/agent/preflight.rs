@@ -10,14 +10,16 @@ mod engines;
 mod features;
 mod files;
 mod marks;
+mod watch;
 
 use std::fmt;
 
-use kernel::{Error, Foreign, Link, LinkError, Links, Nftables};
+use kernel::{Error, Foreign, Link, Links, Nftables};
 use policy_compiler::lower::RevokedBit;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::watch::watch;
 use super::error::describe;
 
 /// What to look for.
@@ -142,6 +144,30 @@ impl fmt::Display for Finding {
 
 /// Looks for everything, in the network namespace of the calling thread; what is worst comes first.
 pub fn inspect(options: &Options) -> Vec<Finding> {
+    let mut findings = of_the_rest(options);
+    let lacks_all = |finding: &Finding| finding.code == Code::NoPermission;
+    if !findings.iter().any(lacks_all) {
+        findings.extend(of_bridges(options));
+    }
+    findings.sort();
+    findings
+}
+
+/// Looks at the bridges that carry pods, and sets what is to be set.
+fn of_bridges(options: &Options) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let checked =
+        Links::open().and_then(|mut links| bridges::check(&mut links, options, &mut findings));
+    if let Err(error) = checked {
+        findings.push(Finding::unreadable("bridges", &error));
+    }
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+/// Looks for everything else.
+fn of_the_rest(options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
     if features::check(&mut findings) {
         everything_else(options, &mut findings);
@@ -152,12 +178,9 @@ pub fn inspect(options: &Options) -> Vec<Finding> {
 }
 
 fn everything_else(options: &Options, findings: &mut Vec<Finding>) {
-    match Links::open().and_then(|mut links| {
-        bridges::check(&mut links, options, findings)?;
-        links.list()
-    }) {
+    match Links::open().and_then(|mut links| links.list()) {
         Ok(links) => of_links(&links, findings),
-        Err(error) => findings.push(links_unreadable(&error)),
+        Err(error) => findings.push(Finding::unreadable("interfaces", &error)),
     }
     match Nftables::open().and_then(|mut nftables| nftables.read_foreign()) {
         Ok(foreign) => of_rules(&foreign, options, findings),
@@ -189,10 +212,6 @@ fn of_rules(foreign: &Foreign, options: &Options, findings: &mut Vec<Finding>) {
             "the rules of others changed while they were read, or are very many: some were not checked. Ask again.",
         ));
     }
-}
-
-fn links_unreadable(error: &LinkError) -> Finding {
-    Finding::unreadable("interfaces and bridges", error)
 }
 
 fn rules_unreadable(error: &Error) -> Finding {

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub node: String,
     /// The own-node egress switch.
     pub node_egress: NodeEgress,
-    /// What was found in the kernel and its surroundings before anything was applied, a sentence each.
+    /// What was found in the kernel and its surroundings, a sentence each.
     pub preflight: Vec<String>,
     /// Whether a complete state was applied since the start.
     pub ready: bool,
@@ -25,14 +25,17 @@ pub struct Snapshot {
     pub cluster: Cluster,
     /// The objects as they are in force ([`policy_compiler::index::Index::effective`]).
     pub effective: Cluster,
-    /// What is in force.
+    /// What is in force; before the agent is ready, what one before it left.
     pub ruleset: Ruleset,
     /// The kernel's generation that has it.
     pub generation: u32,
     /// Namespaces over their budget.
     pub exceeded: BTreeMap<String, Exceeded>,
-    /// Pods that send and receive nothing because of it.
+    /// Pods that send and receive nothing because of it, or because they came while the kernel did not take what was
+    /// wanted.
     pub closed: BTreeSet<NamespacedName>,
+    /// Pods that came then, and that are open since it did not take either that they be closed.
+    pub unprotected: BTreeSet<NamespacedName>,
     /// Policies whose rules the kernel refused, and its words.
     pub refused: BTreeMap<PolicyId, String>,
     /// What is wrong with the source.

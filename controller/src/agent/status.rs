@@ -17,8 +17,8 @@ pub struct Status {
     pub node: String,
     /// The agent's version.
     pub version: String,
-    /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `problems`, `refused`,
-    /// `over_budget`, nor a drift alarm, nor a failure or an overwritten mark in `revocation`, nor in `preflight` but notes.
+    /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `closed`, `unprotected`, `problems`,
+    /// `refused`, `over_budget`, nor a drift alarm, nor a failure or an overwritten mark in `revocation`, nor in `preflight` but notes.
     pub well: bool,
     /// Whether a complete state was applied since the agent started. What was in force before stays so until then.
     pub ready: bool,
@@ -31,6 +31,11 @@ pub struct Status {
     pub last_success: Option<String>,
     /// Why the last attempt to apply failed, if it did.
     pub failure: Option<String>,
+    /// Pods of this node that came meanwhile, `NAMESPACE/NAME`: they send and receive nothing until the kernel takes what
+    /// they need.
+    pub closed: Vec<String>,
+    /// Pods of this node that came meanwhile and that are open, since the kernel does not take that they be closed.
+    pub unprotected: Vec<String>,
     /// How much there is.
     pub counts: Counts,
     /// Files, or other parts of the source, that cannot be read.
@@ -43,8 +48,8 @@ pub struct Status {
     pub drift: Drift,
     /// Open connections that are no longer allowed.
     pub revocation: Revocation,
-    /// What was found in the kernel and its surroundings before anything was applied, as `SEVERITY: SENTENCE`. A `note` is
-    /// worth knowing, and not wrong.
+    /// What was found in the kernel and its surroundings, as `SEVERITY: SENTENCE`. A `note` is worth knowing, and not
+    /// wrong.
     pub preflight: Vec<String>,
 }
 
@@ -139,6 +144,9 @@ impl Status {
             message: exceeded.to_string(),
             closed: in_namespace(name),
         });
+        let waits = |pod: &&NamespacedName| !snapshot.exceeded.contains_key(&pod.namespace);
+        let closed = snapshot.closed.iter().filter(waits);
+        let unprotected = snapshot.unprotected.iter();
         let success = snapshot.last_success;
         let success = success.and_then(|at| Timestamp::try_from(at).ok());
         let mut status = Self {
@@ -150,6 +158,8 @@ impl Status {
             generation: snapshot.generation,
             last_success: success.map(|at| at.to_string()),
             failure: snapshot.failure.clone(),
+            closed: closed.map(NamespacedName::to_string).collect(),
+            unprotected: unprotected.map(NamespacedName::to_string).collect(),
             counts: Counts {
                 namespaces: cluster.namespaces.len(),
                 nodes: cluster.nodes.len(),
@@ -179,6 +189,8 @@ impl Status {
     fn is_well(&self) -> bool {
         self.ready
             && self.failure.is_none()
+            && self.closed.is_empty()
+            && self.unprotected.is_empty()
             && self.problems.is_empty()
             && self.refused.is_empty()
             && self.over_budget.is_empty()

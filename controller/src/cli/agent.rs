@@ -36,7 +36,7 @@ pub struct Agent {
     /// A bridge that carries pods, repeatable; without any, every bridge is taken for one
     #[arg(long = "bridge", value_name = "NAME")]
     pub bridges: Vec<String>,
-    /// Have the bridges of --bridge hand the packets between their ports to the rules
+    /// Have the bridges of --bridge hand the packets between their ports to the rules, whenever they come
     #[arg(long, requires = "bridges")]
     pub set_bridge_netfilter: bool,
     /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them

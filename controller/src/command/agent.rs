@@ -10,7 +10,7 @@ use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{Outcome, bridges};
 use crate::agent::alone::Alone;
@@ -20,7 +20,7 @@ use crate::agent::engine::{Engine, Listener, Settings, Sync};
 use crate::agent::folder::{self, Folder};
 use crate::agent::log;
 use crate::agent::metrics::{FailureReason, Metrics, SyncType};
-use crate::agent::preflight::{self, Severity};
+use crate::agent::preflight;
 use crate::agent::revoke::{self, Handle, Hold, Judged, Revoker, Scope};
 use crate::agent::rundir::RunDir;
 use crate::agent::server::Server;
@@ -48,7 +48,8 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
     let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
     let _alone = Alone::take()?;
     let bridges = bridges(&arguments.bridges)?;
-    let preflight = look_around(arguments);
+    let preflight = look_around(arguments)?;
+    let surroundings = preflight.clone();
     let options = Options {
         node_egress: arguments.node_egress.node_egress.into(),
         revoked: arguments.mark_bit,
@@ -108,6 +109,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 () = ended(revocation) => "judges open connections",
+                () = ended(surroundings) => "looks at bridges",
                 () = folder => "watches the folder",
             };
             error!("what {failed} has failed: the agent ends with what is in force, to be started again");
@@ -150,23 +152,14 @@ fn open(owns: bool) -> anyhow::Result<Kernel> {
     })
 }
 
-/// Says what keeps policies from being enforced here. None of it is a reason not to enforce what can be.
-fn look_around(arguments: &Agent) -> Vec<String> {
+/// Says what keeps policies from being enforced here, also later. None of it is a reason not to enforce what can be.
+fn look_around(arguments: &Agent) -> anyhow::Result<watch::Receiver<Vec<String>>> {
     let options = preflight::Options {
         bridges: arguments.bridges.clone(),
         set_bridge_netfilter: arguments.set_bridge_netfilter,
         revoked: arguments.mark_bit,
     };
-    let findings = preflight::inspect(&options);
-    for finding in &findings {
-        let (code, message) = (finding.code, &finding.message);
-        match finding.severity {
-            Severity::Error => error!(?code, "{message}"),
-            Severity::Warning => warn!(?code, "{message}"),
-            Severity::Note => info!(?code, "{message}"),
-        }
-    }
-    findings.iter().map(ToString::to_string).collect()
+    preflight::watch(options).context("no thread can be started")
 }
 
 /// Whether our tables are to belong to us.

@@ -102,6 +102,40 @@ fn who_flushes_in_a_loop_meets_backoff_and_an_alarm() {
     live.quiet(&agent);
 }
 
+/// An agent is killed, the next one can not read its files, and somebody flushes.
+fn is_kept_before_the_first_state(arguments: &[&str]) {
+    let mut live = Live::new(arguments);
+    live.replace("policy.yaml", &policy("p", &mut super::life::random(7)));
+    live.started().kill();
+    let wanted = live.wanted();
+    std::fs::write(live.path("broken.yaml"), "kind: [").unwrap();
+    let agent = live.start();
+    live.until("it can not read its files", &agent, |_| {
+        agent
+            .log()
+            .contains("nothing is applied until this is mended")
+    });
+    live.world.node.nft("flush ruleset").unwrap();
+    live.until("what was in force is in force", &agent, |live| {
+        live.held() == wanted
+    });
+    assert_eq!(live.get("/readyz").map(|(status, _)| status), Some(503));
+    // And then it goes on from there.
+    std::fs::remove_file(live.path("broken.yaml")).unwrap();
+    live.remove("policy.yaml");
+    live.quiet(&agent);
+}
+
+#[test]
+fn what_a_killed_agent_left_is_repaired_before_the_next_one_has_a_state() {
+    is_kept_before_the_first_state(&["--own-tables", "never"]);
+}
+
+#[test]
+fn what_a_killed_agent_left_belongs_to_the_next_one_before_it_has_a_state() {
+    is_kept_before_the_first_state(&[]);
+}
+
 #[test]
 fn owned_tables_can_neither_be_flushed_nor_changed() {
     let mut live = Live::new(&[]);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use kernel::Links;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -200,4 +201,44 @@ fn an_agent_with_another_run_directory_refuses_since_the_tables_belong_to_the_fi
 #[test]
 fn an_agent_that_would_own_no_tables_refuses_where_they_belong_to_another() {
     second_refuses(&["--own-tables", "never"]);
+}
+
+#[test]
+fn a_bridge_that_comes_later_is_set_and_so_is_one_of_which_others_clear_the_flags() {
+    let mut live = Live::new(&["--bridge", "br9", "--set-bridge-netfilter"]);
+    let agent = live.start();
+    live.until("it is ready", &agent, |live| {
+        live.get("/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    let says_so = |live: &Live| {
+        let status = live.run(&["status"]);
+        String::from_utf8(status.stdout)
+            .unwrap()
+            .contains("br9 was named as a bridge that carries pods, and is not there")
+    };
+    assert!(says_so(&live));
+    let flags = |live: &Live| {
+        let mut links = live.world.node.run(Links::open).unwrap().unwrap();
+        let bridge = links.by_name("br9").unwrap().unwrap().bridge.unwrap();
+        let netfilter = bridge.netfilter.unwrap();
+        (netfilter.ipv4, netfilter.ipv6)
+    };
+    for change in [
+        "link add br9 type bridge",
+        "link set br9 type bridge nf_call_iptables 0",
+        "link set br9 type bridge nf_call_iptables 0 nf_call_ip6tables 0",
+    ] {
+        live.world.node.ip_batch(&format!("{change}\n")).unwrap();
+        live.until("its packets pass our rules", &agent, |live| {
+            flags(live) == (true, true)
+        });
+    }
+    live.until("nothing is said of it any more", &agent, |live| {
+        !says_so(live)
+    });
+    assert!(
+        agent.log().contains("br9 now hands packets"),
+        "{}",
+        agent.log()
+    );
 }

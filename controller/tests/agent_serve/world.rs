@@ -102,6 +102,7 @@ pub(crate) fn snapshot_of(index: &Index) -> Snapshot {
         generation: 7,
         exceeded: index.exceeded().clone(),
         closed: index.closed().clone(),
+        unprotected: [].into(),
         refused: [].into(),
         problems: [].into(),
         failure: None,

@@ -18,7 +18,7 @@ use crate::agent::metrics::FailureReason;
 use crate::agent::revoke::Scope;
 
 /// So often others may change nftables under our hands, or the kernel may refuse something else, before we wait.
-const ATTEMPTS: usize = 10;
+pub(super) const ATTEMPTS: usize = 10;
 
 /// So many times in a row something may be wanting before those who asked for it are isolated: some seconds.
 const PATIENCE: u32 = 6;
@@ -31,7 +31,7 @@ const NFTABLES: &str = "nftables";
 const TABLES: &str = "our tables";
 
 /// Why what should be in force is not.
-enum Failure {
+pub(super) enum Failure {
     /// Somebody changed something: read and plan again.
     Stale,
     /// The kernel refused these.
@@ -72,6 +72,22 @@ fn says_nothing_of_the_object(refusal: &Refusal) -> bool {
 }
 
 impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
+    /// Takes note of what an agent before this one left in force: it stays so until the source is complete.
+    pub(super) fn inherit(&mut self) {
+        match self.enforcer.read() {
+            Ok(found) if !is_strange(&found) => {
+                self.inherited = found.ruleset != Ruleset::default();
+                self.in_force.ruleset = found.ruleset.clone();
+                self.known = Some(Known {
+                    ruleset: found.ruleset,
+                    generation: found.generation.0,
+                });
+            }
+            Ok(_) => {}
+            Err(error) => debug!("what is in force can not be read yet: {}", describe(&error)),
+        }
+    }
+
     /// Brings the kernel up to date with the index.
     pub(super) fn sync(&mut self) {
         self.retry.attempted();
@@ -137,7 +153,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         })
     }
 
-    fn execute(&mut self, plan: &policy_compiler::delta::Plan) -> Result<u32, Failure> {
+    pub(super) fn execute(&mut self, plan: &policy_compiler::delta::Plan) -> Result<u32, Failure> {
         let done = self.enforcer.execute(plan);
         done.map(|generation| generation.0)
             .map_err(|Halted { error, .. }| error.into())
@@ -147,7 +163,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// there, what they were replaced by: it may be another version's, of which each rule may matter.
     fn read(&mut self, wanted: &Ruleset) -> Result<Result<Known, Known>, Failure> {
         let found = self.enforcer.read()?;
-        if self.ready || !is_strange(&found) {
+        if self.holds() || !is_strange(&found) {
             return Ok(Ok(self.cleaned(found)?));
         }
         let unknown = found.unknown.iter().take(3);
@@ -166,14 +182,14 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     }
 
     /// What was found without what is strange, which is taken out. Notices drift.
-    fn cleaned(&mut self, found: Found) -> Result<Known, Failure> {
+    pub(super) fn cleaned(&mut self, found: Found) -> Result<Known, Failure> {
         let mut generation = found.generation;
         if is_strange(&found) {
             // Also if only a part of it goes now.
-            self.drifted |= self.ready;
+            self.drifted |= self.holds();
             generation = self.enforcer.remove_unknown(&found)?;
         }
-        if self.ready && self.suspected && !self.drifted {
+        if self.holds() && self.suspected && !self.drifted {
             let back = delta(&found.ruleset, &self.in_force.ruleset, generation.0);
             self.drifted = !back.transactions.is_empty();
         }
@@ -193,6 +209,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         };
         self.known = Some(known);
         self.ready = true;
+        self.closing.clear();
+        self.unprotected.clear();
         if full {
             self.forget_stand_in();
         }
@@ -279,6 +297,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             self.retry.due_within(now, OPEN_AT_MOST);
         }
         self.known = None;
+        self.unexamined = true;
         // What failed in the same way before was said before.
         if self.failure.as_ref() != Some(&message) && self.written.comes(NFTABLES, &message) {
             error!(
@@ -366,7 +385,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 describe(&error)
             ),
         };
-        if !self.ready {
+        if !self.holds() {
             // Nothing is known yet of what they were and should be.
             if !self.complete && self.failure.is_none() {
                 let message = format!(
@@ -389,7 +408,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             match self.put_back() {
                 Ok(()) => {
                     if self.settle_drift(Instant::now()) {
-                        self.publish(Some(Scope::All));
+                        // Before, there is nothing to judge by yet: it all is when the source is complete.
+                        self.publish(self.ready.then_some(Scope::All));
                     }
                     return;
                 }
@@ -407,9 +427,14 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     /// What could not be repaired is made by a sync, which says what it can not do, and tries again.
     fn repair_failed(&mut self, error: &Error) {
         debug!("a repair failed: {}", describe(error));
-        self.repairs.repaired(Instant::now(), true);
+        let now = Instant::now();
+        self.repairs.repaired(now, true);
         self.known = None;
         self.news = true;
+        if self.news_due().is_none() {
+            // There will be no sync as yet.
+            self.repairs.drifted(now);
+        }
     }
 
     fn put_back(&mut self) -> Result<(), Failure> {

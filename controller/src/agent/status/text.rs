@@ -43,6 +43,22 @@ impl fmt::Display for Status {
         } else if let Some(failure) = &self.failure {
             problem(f, "not applied", failure)?;
         }
+        for (what, pods, effect) in [
+            (
+                "closed",
+                &self.closed,
+                "they came meanwhile, and send and receive nothing",
+            ),
+            (
+                "open",
+                &self.unprotected,
+                "they came meanwhile, and nothing is enforced for them",
+            ),
+        ] {
+            if !pods.is_empty() {
+                problem(f, what, &format!("{}: {effect}", pods.join(", ")))?;
+            }
+        }
         for of in &self.problems {
             let effect = if of.blocks {
                 "blocks the start"
