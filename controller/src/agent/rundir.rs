@@ -49,6 +49,17 @@ pub enum RunDirError {
         /// The user of this process.
         uid: u32,
     },
+    /// Others have files in it, and may enter it, which they no longer could.
+    #[error(
+        "{}: it has {file}, which is not the agent's, and others may enter it: name a directory with --run-dir that is the agent's alone",
+        path.display()
+    )]
+    Shared {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files.
+        file: String,
+    },
     /// It cannot be made or opened.
     #[error("{}: {error}: make it, or name another with --run-dir", path.display())]
     Unusable {
@@ -114,6 +125,10 @@ impl RunDir {
                 continue;
             }
             if metadata.mode() & 0o777 != 0o700 {
+                if let Some(file) = foreign_file(path).map_err(unusable)? {
+                    let path = path.to_owned();
+                    return Err(RunDirError::Shared { path, file });
+                }
                 let private = Permissions::from_mode(0o700);
                 fs::set_permissions(path, private).map_err(unusable)?;
             }
@@ -170,6 +185,17 @@ fn holder_of(directory: &fs::Metadata) -> Option<u32> {
     locks.next().filter(|pid| *pid != 0)
 }
 
+/// A file in the directory that is not the agent's.
+fn foreign_file(directory: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if name != SOCKET {
+            return Ok(Some(name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +237,19 @@ mod tests {
         fs::write(path.join("theirs"), "").expect("written");
         taken.remove().expect_err("something is in it");
         assert!(path.join("theirs").exists());
+        fs::remove_dir_all(&path).expect("removed");
+    }
+
+    #[test]
+    fn a_directory_with_files_of_others_is_not_closed_to_them() {
+        let path = folder("shared");
+        fs::create_dir_all(path.join("theirs")).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("set");
+        let error = RunDir::take(&path).expect_err("it is theirs too");
+        assert!(matches!(error, RunDirError::Shared { .. }), "{error}");
+        assert!(error.to_string().contains("it has theirs"), "{error}");
+        let mode = fs::metadata(&path).expect("it is there").mode();
+        assert_eq!(mode & 0o777, 0o755);
         fs::remove_dir_all(&path).expect("removed");
     }
 

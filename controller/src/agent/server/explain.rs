@@ -122,6 +122,25 @@ fn notes(snapshot: &Snapshot, decisions: &[&Decision; 4], ends: [Option<&Pod>; 2
             pod.id
         ));
     }
+    for pod in ends
+        .iter()
+        .filter(|pod| !snapshot.closed.contains(&pod.id) && is_local(pod))
+    {
+        if let Some(exceeded) = snapshot.exceeded.get(&pod.id.namespace) {
+            notes.push(format!(
+                "for {} the policies stay in force that were before its namespace came over its budget: {exceeded}",
+                pod.id
+            ));
+        }
+    }
+    if !snapshot.unprotected.is_empty() {
+        let open: Vec<_> = snapshot
+            .unprotected
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        notes.push(format!("nothing is enforced for {}", open.join(", ")));
+    }
     let policies: BTreeSet<_> = decisions
         .iter()
         .flat_map(|decision| &decision.policies)
