@@ -25,20 +25,34 @@ use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::Change;
+use kernel::Nftables;
 use policy_compiler::compile::compile;
 use policy_compiler::delta::delta;
 use policy_compiler::index::{Object, ObjectId};
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::model::Cluster;
+use policy_compiler::ruleset::TABLE;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 
 use self::churn::Churn;
 use self::cluster::{LOCAL_PODS, NAMESPACES, NODE, POLICIES, Size};
 use self::measure::{Figure, Taken, percentile};
-use self::node::{Commit, Ends};
+use self::node::{Commit, Ends, Told};
 
 /// How long to wait for a commit.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// So often others change our tables in each way: in a row, more are repaired later.
+const REPAIRS: usize = 5;
+
+/// What others do to our tables.
+#[derive(Clone, Copy)]
+enum Foreign {
+    /// They take out one element.
+    Element,
+    /// They delete them.
+    Flush,
+}
 
 /// Measures the agent under churn.
 #[derive(Parser)]
@@ -96,27 +110,31 @@ fn one(size: Size, arguments: &Arguments) -> anyhow::Result<()> {
     let before = Taken::now()?;
     let objects = Box::new(move || cluster::objects(size));
     let (change, changes) = tokio_mpsc::unbounded_channel();
-    let (commit, commits) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
     let (start, started) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let ends = Ends {
         objects,
         changes,
         started: start,
-        commits: commit,
+        told: tell,
         stop: stopped,
     };
     std::thread::scope(|scope| {
         let agent = scope.spawn(move || node::run(ends));
-        let measured = started.recv().map_err(Into::into).and_then(|snapshots| {
-            let load = Load {
-                churn: Churn::new(size),
-                changes: change,
-                commits,
-                snapshots,
-            };
-            load.measure(size, arguments, before)
-        });
+        let measured = started
+            .recv()
+            .map_err(Into::into)
+            .and_then(|(snapshots, foreign)| {
+                let load = Load {
+                    churn: Churn::new(size),
+                    changes: change,
+                    told,
+                    snapshots,
+                    foreign,
+                };
+                load.measure(size, arguments, before)
+            });
         drop(stop);
         let ended = agent.join();
         match ended {
@@ -130,8 +148,10 @@ fn one(size: Size, arguments: &Arguments) -> anyhow::Result<()> {
 struct Load {
     churn: Churn,
     changes: tokio_mpsc::UnboundedSender<(Instant, Change)>,
-    commits: Receiver<anyhow::Result<Commit>>,
+    told: Receiver<anyhow::Result<Told>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Somebody else's hand on the node's nftables.
+    foreign: Nftables,
 }
 
 /// A round's figures, in milliseconds if nothing else is said.
@@ -166,6 +186,10 @@ impl Load {
             .map(|_| self.both_ways())
             .collect();
         let (nothing, ratios): (Vec<_>, Vec<_>) = ratios?.into_iter().unzip();
+        let mut repairs = |change| (0..REPAIRS).map(|_| self.repair(change)).collect();
+        let element: anyhow::Result<Vec<_>> = repairs(Foreign::Element);
+        let flush: anyhow::Result<Vec<_>> = repairs(Foreign::Flush);
+        let (element, flush) = (element?, flush?);
 
         let families = if size.dual_stack {
             "two addresses"
@@ -206,6 +230,10 @@ impl Load {
         single("  after the first full apply", full.resident, "MB");
         single("  after the churn", churned.resident, "MB");
         single("  at most", churned.most_resident, "MB");
+        for (what, figure) in [("an element", element), ("all tables", flush)] {
+            let what = format!("repair of {what} that others took");
+            println!("  {what:<38}{} ms", Figure::of(figure));
+        }
         println!(
             "  {:<38}{} ms",
             "from nothing, an event",
@@ -220,8 +248,40 @@ impl Load {
     }
 
     fn commit(&self) -> anyhow::Result<Commit> {
-        let commit = self.commits.recv_timeout(LONGEST);
-        commit.context("nothing was committed")?
+        let told = self.told.recv_timeout(LONGEST);
+        match told.context("nothing was committed")?? {
+            Told::Commit(commit) => Ok(commit),
+            Told::Repaired => bail!("somebody else changed the tables"),
+        }
+    }
+
+    /// Milliseconds from somebody's change of our tables to what was there before.
+    fn repair(&mut self, change: Foreign) -> anyhow::Result<f64> {
+        let now = Arc::clone(&self.snapshots.borrow());
+        let start = match change {
+            Foreign::Flush => {
+                self.foreign.delete_tables(&[TABLE])?;
+                Instant::now()
+            }
+            Foreign::Element => {
+                let mut less = now.ruleset.clone();
+                let set = less.tables[0].sets.get_mut("local4").context("no local4")?;
+                let elements = &mut Arc::make_mut(set).elements;
+                let first = elements.get_min().cloned().context("no pod")?;
+                elements.remove(&first);
+                let plan = delta(&now.ruleset, &less, self.foreign.generation()?.0);
+                self.foreign.execute(&plan, None)?;
+                Instant::now()
+            }
+        };
+        match self
+            .told
+            .recv_timeout(LONGEST)
+            .context("nothing was repaired")??
+        {
+            Told::Repaired => Ok(milliseconds(start.elapsed())),
+            Told::Commit(_) => bail!("something was committed"),
+        }
     }
 
     fn send(&self, change: Change) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use controller::agent::metrics::FailureReason;
 use controller::agent::revoke::{self, Handle, Hold, Judged, Revoker, Scope};
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::{Change, Event, Source};
+use kernel::Nftables;
 use policy_compiler::budget::Budgets;
 use policy_compiler::index::Object;
 use policy_compiler::lower::Options;
@@ -24,12 +25,20 @@ pub(crate) struct Ends {
     pub(crate) objects: Box<dyn FnOnce() -> Vec<Object> + Send>,
     /// What changes, each with the time at which it was sent.
     pub(crate) changes: mpsc::UnboundedReceiver<(Instant, Change)>,
-    /// Told where snapshots are published.
-    pub(crate) started: std::sync::mpsc::Sender<watch::Receiver<Arc<Snapshot>>>,
-    /// Told of each commit.
-    pub(crate) commits: std::sync::mpsc::Sender<anyhow::Result<Commit>>,
+    /// Told where snapshots are published, and given somebody else's hand on the node's nftables.
+    pub(crate) started: std::sync::mpsc::Sender<(watch::Receiver<Arc<Snapshot>>, Nftables)>,
+    /// Told of each commit and each repair.
+    pub(crate) told: std::sync::mpsc::Sender<anyhow::Result<Told>>,
     /// When to end.
     pub(crate) stop: oneshot::Receiver<()>,
+}
+
+/// What the engine tells.
+pub(crate) enum Told {
+    /// Events are in force.
+    Commit(Commit),
+    /// What somebody else changed is as it should be again.
+    Repaired,
 }
 
 /// Events are in force.
@@ -66,7 +75,7 @@ async fn work(ends: Ends) -> anyhow::Result<()> {
     let clock = Clock {
         seen,
         judged: false,
-        commits: ends.commits,
+        told: ends.told,
         revoker: revoker.handle(),
         hold: None,
     };
@@ -77,7 +86,7 @@ async fn work(ends: Ends) -> anyhow::Result<()> {
         preflight: watch::channel(Vec::new()).1,
     };
     let (engine, snapshots) = Engine::new(feed, kernel, clock, settings);
-    let _ = ends.started.send(snapshots);
+    let _ = ends.started.send((snapshots, Nftables::open()?));
     let stop = async {
         // Whoever is gone wants no more either.
         let _ = ends.stop.await;
@@ -128,7 +137,7 @@ impl Source for Feed {
 struct Clock {
     seen: Seen,
     judged: bool,
-    commits: std::sync::mpsc::Sender<anyhow::Result<Commit>>,
+    told: std::sync::mpsc::Sender<anyhow::Result<Told>>,
     revoker: Handle,
     hold: Option<Hold>,
 }
@@ -156,23 +165,21 @@ impl Listener for Clock {
         let now = Instant::now();
         let seen = self.seen.take().into_iter();
         // If nobody wants to know it any more, the end is near.
-        let _ = self.commits.send(Ok(Commit {
+        let _ = self.told.send(Ok(Told::Commit(Commit {
             latencies: seen.map(|sent| now.duration_since(sent)).collect(),
             sync: sync.clone(),
             judged: std::mem::take(&mut self.judged),
-        }));
+        })));
     }
 
     fn failed(&mut self, reason: FailureReason) {
-        let _ = self.commits.send(Err(anyhow::anyhow!(
+        let _ = self.told.send(Err(anyhow::anyhow!(
             "the kernel did not take it: {reason:?}"
         )));
     }
 
     fn repaired(&mut self) {
-        let _ = self
-            .commits
-            .send(Err(anyhow::anyhow!("somebody else changed the tables")));
+        let _ = self.told.send(Ok(Told::Repaired));
     }
 
     fn rested(&mut self) {
