@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Cluster, LabelSelector, Labels, NamespaceScope, Peer, Pod, Protocol};
+use crate::model::{
+    Cluster, LabelSelector, Labels, NamespaceScope, NamespacedName, Peer, Pod, Protocol,
+};
 
 /// A port that a pod declares, if it has a name.
 pub(super) type NamedPort<'a> = (&'a str, Protocol, u16);
@@ -177,14 +179,16 @@ impl<'a> Sets<'a> {
     }
 }
 
+/// Found by their first pods: most clusters have many more pods than namespaces.
 fn namespaces(cluster: &Cluster) -> Namespaces<'_> {
-    let mut namespaces: Vec<_> = cluster
-        .pods
-        .keys()
-        .map(|id| id.namespace.as_str())
-        .collect();
-    namespaces.dedup();
-    namespaces.into_iter().map(|name| (name, None)).collect()
+    let mut namespaces = Namespaces::new();
+    let mut from = NamespacedName::new("", "");
+    while let Some((id, _)) = cluster.pods.range(from..).next() {
+        namespaces.insert(&id.namespace, None);
+        // No name comes between.
+        from = NamespacedName::new(format!("{}\0", id.namespace), "");
+    }
+    namespaces
 }
 
 fn is_in(cluster: &Cluster, namespace: &str, scope: &NamespaceScope) -> bool {
