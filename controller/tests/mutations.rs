@@ -214,13 +214,11 @@ fn a_family_that_is_forgotten() {
     let forget = lowers(|ruleset| {
         for table in &mut ruleset.tables {
             for name in ["egress6", "ingress6"] {
-                for element in table
-                    .maps
-                    .get_mut(name)
-                    .into_iter()
-                    .flat_map(|map| Arc::make_mut(map).elements.values_mut())
-                {
-                    element.verdict = Verdict::Accept;
+                for map in table.maps.get_mut(name).into_iter().map(Arc::make_mut) {
+                    let keys: Vec<_> = map.elements.keys().cloned().collect();
+                    for key in &keys {
+                        map.elements[key].verdict = Verdict::Accept;
+                    }
                 }
             }
         }

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -209,7 +208,7 @@ fn what_is_not_there_is_named() {
     let map = VerdictMap {
         key: vec![KeyType::Ipv4Address],
         comment: "a map".into(),
-        elements: BTreeMap::new(),
+        elements: Default::default(),
     };
     let (keys, good) = (
         addresses([1, 2]),

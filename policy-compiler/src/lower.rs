@@ -11,6 +11,7 @@ mod bridge;
 mod class;
 mod close;
 mod guards;
+mod local;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 pub use class::Merging;
 pub(crate) use class::{LoweredClass, classes_in_use, lower_class};
 pub use close::{close, knows};
+pub(crate) use local::LocalElements;
 pub(crate) use sets::{lower_peer, named_port};
 
 use crate::evaluate::NodeEgress;
@@ -113,12 +115,13 @@ pub fn lower(ir: &NodeIr, options: &Options) -> Ruleset {
 }
 
 /// The tables without classes and peers: what depends on the node's own pods only. The first is of
-/// [`TableFamily::Inet`].
+/// [`TableFamily::Inet`]. Where no pod's attachment is known, all but [`LocalElements`] depends on nothing of the
+/// pods but whether any is isolated.
 pub(crate) fn local_tables(ir: &NodeIr, options: &Options) -> Vec<Table> {
     let mut inet = Table::new(TableFamily::Inet);
     base::add(&mut inet, ir, options);
     guards::add(&mut inet, ir, options);
-    sets::add_local(&mut inet, ir);
+    local::add(&mut inet, ir);
     let mut tables = vec![inet];
     tables.extend(bridge::table(ir, options));
     tables

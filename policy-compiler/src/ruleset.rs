@@ -3,7 +3,7 @@
 //!
 //! Copies share what is the same in them, so that a copy is cheap, and so is to compare it with what it was made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ pub struct VerdictMap {
     /// What it holds, at most 127 bytes.
     pub comment: String,
     /// Keys with their verdict.
-    pub elements: BTreeMap<Vec<Value>, MapElement>,
+    pub elements: OrdMap<Vec<Value>, MapElement>,
 }
 
 /// What a verdict map holds for a key.

@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod walk;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use policy_compiler::model::{PortRange, Protocol};
@@ -232,7 +231,9 @@ fn a_verdict_map_decides_by_its_key_and_goes_on_without_it() {
         let map = VerdictMap {
             key: vec![KeyType::Ipv4Address],
             comment: String::new(),
-            elements: BTreeMap::from([(vec![Value::Address(address(key))], element)]),
+            elements: [(vec![Value::Address(address(key))], element)]
+                .into_iter()
+                .collect(),
         };
         table.add_map("m", map);
         passes_table(table, &tcp())

@@ -1,7 +1,5 @@
 //! Changes, as the parts of a batch.
 
-use std::collections::BTreeMap;
-
 use policy_compiler::ruleset::{Base, KeyType, MapElement, Rule, Ruleset, TableFamily, Value};
 
 use super::object::Object;
@@ -134,9 +132,9 @@ impl<'a> Operation<'a> {
         family: TableFamily,
         map: &'a str,
         key: &'a [KeyType],
-        elements: &'a BTreeMap<Vec<Value>, MapElement>,
+        elements: impl IntoIterator<Item = (&'a Vec<Value>, &'a MapElement)>,
     ) -> Self {
-        let elements = elements.iter();
+        let elements = elements.into_iter();
         Self::AddMapElements {
             family,
             map,

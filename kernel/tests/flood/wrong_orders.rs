@@ -65,7 +65,7 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
     let map = VerdictMap {
         key: key.clone(),
         comment: "classes".into(),
-        elements: [(vec![address(1)], element)].into(),
+        elements: [(vec![address(1)], element)].into_iter().collect(),
     };
     let set = |host: u8| Set {
         key: key.clone(),
@@ -164,7 +164,7 @@ fn created_and_retargeted(scenario: &Scenario) -> [Plan; 2] {
             Action::Retarget {
                 map: "ingress".into(),
                 key: map.key.clone(),
-                elements: map.elements.clone(),
+                elements: map.elements.clone().into_iter().collect(),
             },
             Action::Refill {
                 chain: old.name.clone(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::objects::Objects;
 use super::temporary::Names;
 use super::{Step, TableSteps};
-use crate::ruleset::{Chain, Operand, Rule, Statement, Table, Verdict, VerdictMap};
+use crate::ruleset::{Chain, MapElement, Operand, Rule, Statement, Table, Verdict, VerdictMap};
 
 /// The steps from one table to the other.
 pub(super) fn steps(from: &Table, to: &Table, mut names: Names<'_>) -> TableSteps {
@@ -113,10 +113,18 @@ impl Renaming {
         let sets = table.sets.iter();
         let sets = sets.filter_map(|(name, set)| Some((self.sets.get(name)?.clone(), set.clone())));
         let maps = table.maps.iter().map(|(name, map)| {
-            let mut map = VerdictMap::clone(map);
-            for element in map.elements.values_mut() {
-                element.verdict = self.verdict(&element.verdict);
-            }
+            let elements = map.elements.iter().map(|(key, element)| {
+                let element = MapElement {
+                    verdict: self.verdict(&element.verdict),
+                    comment: element.comment.clone(),
+                };
+                (key.clone(), element)
+            });
+            let map = VerdictMap {
+                key: map.key.clone(),
+                comment: map.comment.clone(),
+                elements: elements.collect(),
+            };
             (new_name(&self.maps, name), Arc::new(map))
         });
         let chains = table.chains.iter().map(|chain| {

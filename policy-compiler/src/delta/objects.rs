@@ -32,7 +32,9 @@ impl Objects<'_> {
             };
             steps.push(step, action);
             if !map.elements.is_empty() {
-                let elements = map.elements.clone();
+                let elements = map.elements.iter();
+                let elements = elements.map(|(key, element)| (key.clone(), element.clone()));
+                let elements = elements.collect();
                 let map = map_name;
                 let action = Action::AddVerdicts { map, key, elements };
                 steps.push(step, action);

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::ordmap::DiffItem;
+
 use super::class::{includes, relation};
 use super::elements::other_family;
 use super::roles::{Side, Sides};
@@ -26,7 +28,11 @@ pub(super) fn change(
     temporaries: &mut Temporaries<'_>,
     steps: &mut TableSteps,
 ) -> Option<()> {
-    let same_keys = from.elements.keys().eq(to.elements.keys());
+    // What the maps share takes no time.
+    let items: Vec<_> = from.elements.diff(&to.elements).collect();
+    let same_keys = items
+        .iter()
+        .all(|item| matches!(item, DiffItem::Update { .. }));
     if !same_keys
         && !sides
             .both()
@@ -36,8 +42,12 @@ pub(super) fn change(
         return None;
     }
     let mut changes = MapChanges::default();
-    for key in changed_keys(from, to) {
-        let (old, new) = (from.elements.get(key), to.elements.get(key));
+    for item in items {
+        let (key, old, new) = match item {
+            DiffItem::Add(key, new) => (key, None, Some(new)),
+            DiffItem::Update { old, new } => (old.0, Some(old.1), Some(new.1)),
+            DiffItem::Remove(key, old) => (key, Some(old), None),
+        };
         let then = match (judge(&sides.from, old)?, judge(&sides.to, new)?) {
             (Judge::Nobody, Judge::Nobody) if old.is_none() => Way::At(Step::Tighten),
             (Judge::Nobody, Judge::Nobody) => Way::At(Step::Loosen),
@@ -76,28 +86,6 @@ pub(super) fn change(
     }
     changes.write(name, from, steps);
     Some(())
-}
-
-/// The keys for which the maps do not hold the same, in order.
-fn changed_keys<'a>(from: &'a VerdictMap, to: &'a VerdictMap) -> Vec<&'a Key> {
-    let (mut olds, mut news) = (
-        from.elements.iter().peekable(),
-        to.elements.iter().peekable(),
-    );
-    let mut changed = Vec::new();
-    loop {
-        let (old, new) = match (olds.peek(), news.peek()) {
-            (Some((old, _)), Some((new, _))) => (old <= new, new <= old),
-            (old, new) => (old.is_some(), new.is_some()),
-        };
-        let old = olds.next_if(|_| old);
-        let new = news.next_if(|_| new);
-        match old.or(new) {
-            Some((key, _)) if old != new => changed.push(key),
-            Some(_) => {}
-            None => return changed,
-        }
-    }
 }
 
 /// How a key comes to its new verdict.

@@ -219,16 +219,16 @@ impl Parts {
             let new = self.local_pod(setting, to, id, &mut plans)?;
             let name = id.to_string();
             let old = match &new {
-                Some(new) => ir.pods.insert(name, new.clone()),
+                Some(new) => ir.pods.insert(name.clone(), new.clone()),
                 None => ir.pods.remove(&name),
             };
+            self.count(old.as_ref(), new.as_ref(), &plans);
             if old != new {
-                dirty.pods = true;
                 for pod in [&old, &new].into_iter().flatten() {
                     touched.extend(pod.addresses.iter().copied());
                 }
+                dirty.pods.insert(name, old);
             }
-            self.count(old.as_ref(), new.as_ref(), &plans);
         }
         self.make_classes(setting, &to.cluster, plans, &edited, ir, &mut dirty)?;
         let changed = ir.pods.values().filter(|pod| {

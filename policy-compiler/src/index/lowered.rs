@@ -6,9 +6,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::peers::{MemberChange, MemberChanges, Peers};
-use crate::ir::NodeIr;
+use crate::ir::{LocalPod, NodeIr};
 use crate::lower::{
-    LoweredClass, Options, classes_in_use, local_tables, lower_class, lower_peer, named_port,
+    LocalElements, LoweredClass, Options, local_tables, lower_class, lower_peer, named_port,
     set_name,
 };
 use crate::model::Family;
@@ -19,11 +19,17 @@ use crate::ruleset::{Chain, Ruleset, Set, Table, TableFamily, Value};
 pub(super) struct Lowered {
     /// What depends on the node's own pods only.
     local: Vec<Table>,
+    /// How many pods of the node are isolated.
+    isolated: usize,
+    /// How many pods each class has, in each family of which they have an address.
+    in_use: BTreeMap<(Family, String), usize>,
     classes: BTreeMap<(Family, String), LoweredClass>,
     /// The chains of classes by name.
     chains: BTreeMap<String, Arc<Chain>>,
     /// How many classes look into each shared set.
     named: BTreeMap<String, usize>,
+    /// Those that none did when it was looked last.
+    unused: BTreeSet<String>,
     /// All sets and maps of the inet table.
     inet: Table,
 }
@@ -31,8 +37,8 @@ pub(super) struct Lowered {
 /// What changed in the rules of the node.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    /// Whether pods of the node came, went, or changed their class or addresses.
-    pub(super) pods: bool,
+    /// Pods of the node that came, went, or changed their class or addresses, as they were.
+    pub(super) pods: BTreeMap<String, Option<LocalPod>>,
     /// Classes that are new or have other rules, or are gone.
     pub(super) classes: BTreeSet<String>,
     /// What sets gained and lost.
@@ -44,9 +50,12 @@ impl Lowered {
     pub(super) fn new(ir: &NodeIr, options: &Options) -> Self {
         let mut lowered = Self {
             local: Vec::new(),
+            isolated: 0,
+            in_use: BTreeMap::new(),
             classes: BTreeMap::new(),
             chains: BTreeMap::new(),
             named: BTreeMap::new(),
+            unused: BTreeSet::new(),
             inet: Table::new(TableFamily::Inet),
         };
         lowered.lower_local(ir, options);
@@ -55,40 +64,35 @@ impl Lowered {
 
     /// Lowers what changed.
     pub(super) fn follow(&mut self, ir: &NodeIr, peers: &Peers, dirty: &Dirty, options: &Options) {
-        if dirty.pods {
-            self.lower_local(ir, options);
-        }
+        let looked_at = self.change_pods(ir, &dirty.pods, options);
         // Those that are there before anything is lowered: what is new is made of the members as they are now.
         self.change_members(&dirty.members);
         let mut again = self.merged(peers, &dirty.members);
-        if dirty.pods || !dirty.classes.is_empty() {
-            let wanted = classes_in_use(ir);
-            let here = self.classes.keys();
-            let here: BTreeSet<_> = here
-                .map(|(family, name)| (*family, name.as_str()))
-                .collect();
-            let owned = |(family, name): &(Family, &str)| (*family, (*name).to_owned());
-            let gone: Vec<_> = here.difference(&wanted).map(owned).collect();
-            again.extend(wanted.difference(&here).map(owned));
-            for class in &dirty.classes {
-                let keys = Family::ALL.map(|family| (family, class.as_str()));
-                again.extend(keys.iter().filter(|key| wanted.contains(key)).map(owned));
-            }
-            for key in gone {
-                again.remove(&key);
-                self.put(key, None, ir);
+        let of_both = |class: &String| Family::ALL.map(|family| (family, class.clone()));
+        let edited: BTreeSet<_> = dirty.classes.iter().flat_map(of_both).collect();
+        for key in looked_at.union(&edited) {
+            match (
+                self.in_use.contains_key(key),
+                self.classes.contains_key(key),
+            ) {
+                (true, here) if !here || edited.contains(key) => drop(again.insert(key.clone())),
+                (false, true) => {
+                    again.remove(key);
+                    self.put(key.clone(), None, ir);
+                }
+                _ => {}
             }
         }
         for key in again {
             let lowered = lower_class(ir, key.0, &key.1, options.merging);
             self.put(key, lowered, ir);
         }
-        self.named.retain(|name, users| {
-            if *users == 0 {
-                self.inet.sets.remove(name);
+        for name in std::mem::take(&mut self.unused) {
+            if self.named.get(&name) == Some(&0) {
+                self.named.remove(&name);
+                self.inet.sets.remove(&name);
             }
-            *users > 0
-        });
+        }
     }
 
     /// All parts together.
@@ -102,17 +106,60 @@ impl Lowered {
         }
     }
 
+    /// Brings what depends on the node's own pods up to date. Gives the classes that pods came to or left.
+    fn change_pods(
+        &mut self,
+        ir: &NodeIr,
+        changed: &BTreeMap<String, Option<LocalPod>>,
+        options: &Options,
+    ) -> BTreeSet<(Family, String)> {
+        let was_isolated = self.isolated > 0;
+        let mut classes = BTreeSet::new();
+        let (mut before, mut after) = (LocalElements::default(), LocalElements::default());
+        for (id, old) in changed {
+            if let Some(old) = old {
+                before.add(id, old);
+                self.isolated -= usize::from(old.is_isolated());
+                for key in classes_of(old) {
+                    if let Some(pods) = self.in_use.get_mut(&key) {
+                        *pods -= 1;
+                    }
+                    classes.insert(key);
+                }
+            }
+            if let Some(new) = ir.pods.get(id) {
+                after.add(id, new);
+                self.isolated += usize::from(new.is_isolated());
+                for key in classes_of(new) {
+                    *self.in_use.entry(key.clone()).or_default() += 1;
+                    classes.insert(key);
+                }
+            }
+        }
+        for key in &classes {
+            if self.in_use.get(key) == Some(&0) {
+                self.in_use.remove(key);
+            }
+        }
+        if was_isolated != (self.isolated > 0) || !options.attachments.is_empty() {
+            self.lower_local(ir, options);
+        } else {
+            after.replace(&before, &mut self.inet);
+        }
+        classes
+    }
+
     fn lower_local(&mut self, ir: &NodeIr, options: &Options) {
         let mut local = local_tables(ir, options);
         for table in &mut local {
             let old = self.local.iter().find(|old| old.family == table.family);
+            for chain in &mut table.chains {
+                let mut chains = old.into_iter().flat_map(|old| &old.chains);
+                share(chains.find(|old| old.name == chain.name), chain);
+            }
             if let Some(old) = old {
                 table.sets = shared(&old.sets, &table.sets);
                 table.maps = shared(&old.maps, &table.maps);
-                for chain in &mut table.chains {
-                    let old = old.chains.iter().find(|old| old.name == chain.name);
-                    share(old, chain);
-                }
             }
         }
         let old = self.local.first().map(|table| &table.sets);
@@ -172,6 +219,9 @@ impl Lowered {
         for name in old.peers.keys() {
             if let Some(users) = self.named.get_mut(name) {
                 *users = users.saturating_sub(1);
+                if *users == 0 {
+                    self.unused.insert(name.clone());
+                }
             }
         }
     }
@@ -216,6 +266,17 @@ impl Lowered {
             }
         }
     }
+}
+
+/// The pod's classes, in each family of which it has an address.
+fn classes_of(pod: &LocalPod) -> BTreeSet<(Family, String)> {
+    let mut classes = BTreeSet::new();
+    for address in &pod.addresses {
+        for class in [&pod.egress, &pod.ingress].into_iter().flatten() {
+            classes.insert((Family::of(*address), class.clone()));
+        }
+    }
+    classes
 }
 
 fn key(change: &MemberChange) -> Vec<Value> {

@@ -1,87 +1,17 @@
-//! Sets and verdict maps.
+//! Sets of peers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{class_chain, digit, of_family};
-use imbl::OrdSet;
-
 use crate::ir::{NodeIr, PeerMatch, PeerMembers};
-use crate::model::{Direction, Family, PortRange, Protocol};
+use crate::model::{Family, PortRange, Protocol};
 use crate::name::comment;
-use crate::ruleset::{KeyType, MapElement, Set, Table, Value, Verdict, VerdictMap};
-
-/// What is known of the node's own pods.
-pub(super) fn add_local(table: &mut Table, ir: &NodeIr) {
-    for family in Family::ALL {
-        add_local_of(table, ir, family);
-    }
-}
+use crate::ruleset::{KeyType, Set, Value};
 
 pub(super) fn address_type(family: Family) -> KeyType {
     match family {
         Family::Ipv4 => KeyType::Ipv4Address,
         Family::Ipv6 => KeyType::Ipv6Address,
-    }
-}
-
-fn add_local_of(table: &mut Table, ir: &NodeIr, family: Family) {
-    let (kind, digit) = (address_type(family), digit(family));
-    let addresses = |isolated_only: bool| {
-        let pods = ir.pods.values();
-        let pods = pods.filter(move |pod| !isolated_only || pod.is_isolated());
-        pods.flat_map(move |pod| of_family(pod.addresses.iter().copied(), family))
-    };
-    let mut add = |name: &str, key: Vec<KeyType>, text: &str, elements: OrdSet<Vec<Value>>| {
-        let set = Set {
-            key,
-            interval: false,
-            comment: text.to_owned(),
-            elements,
-        };
-        table.add_set(format!("{name}{digit}"), set);
-    };
-    add(
-        "local",
-        vec![kind],
-        "pods of this node",
-        addresses(false).map(|a| vec![Value::Address(a)]).collect(),
-    );
-    add(
-        "self",
-        vec![kind, kind],
-        "each pod of this node with itself",
-        addresses(false)
-            .map(|a| vec![Value::Address(a), Value::Address(a)])
-            .collect(),
-    );
-    add(
-        "strict",
-        vec![kind],
-        "pods of this node that are isolated in either direction",
-        addresses(true).map(|a| vec![Value::Address(a)]).collect(),
-    );
-    for direction in [Direction::Egress, Direction::Ingress] {
-        let mut elements = BTreeMap::new();
-        for (id, pod) in &ir.pods {
-            let verdict = match pod.class(direction) {
-                Some(class) => Verdict::Goto(class_chain(direction, family, class)),
-                None => Verdict::Accept,
-            };
-            for address in of_family(pod.addresses.iter().copied(), family) {
-                let element = MapElement {
-                    verdict: verdict.clone(),
-                    comment: comment(id),
-                };
-                elements.insert(vec![Value::Address(address)], element);
-            }
-        }
-        let map = VerdictMap {
-            key: vec![kind],
-            comment: format!("pod of this node to its {direction} class"),
-            elements,
-        };
-        table.add_map(format!("{direction}{digit}"), map);
     }
 }
 

@@ -65,8 +65,9 @@ fn of_table(table: &mut Table, keep_comments: bool) {
     }
     let old = std::mem::take(&mut table.maps);
     for (name, mut map) in old {
-        for element in Arc::make_mut(&mut map).elements.values_mut() {
-            verdict(&mut element.verdict);
+        let elements = &mut Arc::make_mut(&mut map).elements;
+        for key in elements.keys().cloned().collect::<Vec<_>>() {
+            verdict(&mut elements[&key].verdict);
         }
         table.maps.insert(name, map);
     }
