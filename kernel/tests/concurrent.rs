@@ -161,7 +161,8 @@ fn many_elements(chain: &str) -> Ruleset {
                 name: chain.into(),
                 base: None,
                 rules: vec![],
-            })],
+            })]
+            .into(),
         }],
     }
 }

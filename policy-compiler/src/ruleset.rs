@@ -3,12 +3,16 @@
 //!
 //! Copies share what is the same in them, so that a copy is cheap, and so is to compare it with what it was made of.
 
+mod chains;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+pub use self::chains::Chains;
+pub(crate) use self::chains::{Name, References};
 use crate::model::{AddressRange, Cidr, InterfaceName, PortRange, Protocol};
 
 /// The name of every table of ours.
@@ -31,7 +35,7 @@ pub struct Table {
     /// Verdict maps by name.
     pub maps: OrdMap<String, Arc<VerdictMap>>,
     /// Base chains, then others by name; names are unique.
-    pub chains: Vec<Arc<Chain>>,
+    pub chains: Chains,
 }
 
 /// The families of tables that we use.
@@ -313,7 +317,7 @@ impl Table {
             family,
             sets: OrdMap::new(),
             maps: OrdMap::new(),
-            chains: Vec::new(),
+            chains: Chains::default(),
         }
     }
 

@@ -106,7 +106,8 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
                 },
             ]
             .map(Arc::new)
-            .into(),
+            .into_iter()
+            .collect(),
         }],
     }
 }

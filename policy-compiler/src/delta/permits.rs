@@ -62,7 +62,7 @@ fn says_nothing(side: &Side<'_>, chain: &Chain, fields: &[Field], element: &Key)
         })
     } else {
         // No rule that leads to the chain would.
-        let mut gates = side.leading_to(&chain.name).iter();
+        let mut gates = side.leading_to(&chain.name);
         gates.all(|gate| {
             let mut sets = set_matches(gate);
             sets.any(|(set, key)| {
@@ -89,7 +89,7 @@ fn may_be_seen(sides: &Sides<'_>, set: &str, seen: &BTreeSet<Key>) -> bool {
     sides.both().iter().all(|side| {
         side.uses(set).iter().all(|one| {
             let (chain, fields) = (one.chain, one.fields());
-            let same_gates = side.leading_to(&chain.name).iter().all(|gate| {
+            let same_gates = side.leading_to(&chain.name).all(|gate| {
                 set_matches(gate).all(|(name, key)| match key {
                     [field] => seen.iter().all(|element| {
                         let part = part(fields, element, *field);

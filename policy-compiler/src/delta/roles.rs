@@ -1,12 +1,12 @@
 //! What rules mean: who may look into a set, and which way a change of it goes.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::class::Relation;
 use super::elements::{self, SetChange};
-use crate::ruleset::{Chain, Field, Match, Operand, Rule, Statement, Table, Verdict};
+use crate::ruleset::{Chain, Chains, Field, Match, Name, Operand, Rule, Statement, Table, Verdict};
 
 /// Which way a set works, in all rules of both tables that look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +23,13 @@ pub(super) enum Role {
     Unknown,
 }
 
-/// A table, and what its rules do with each other and with the sets that change.
+/// A table, and what its rules do with the sets that change.
 pub(super) struct Side<'a> {
     pub(super) table: &'a Table,
-    /// By name, if somebody asked: few changes concern chains.
-    chains: OnceCell<HashMap<&'a str, &'a Chain>>,
-    /// The rules that lead to a chain.
-    leading: BTreeMap<&'a str, Vec<&'a Rule>>,
-    /// Where maps are looked into.
-    lookups: BTreeMap<&'a str, Vec<(&'a Chain, usize)>>,
     /// Where the sets that change are looked into.
     uses: BTreeMap<&'a str, Vec<Use<'a>>>,
+    /// The chains that look into them, by their places in memory.
+    using: BTreeSet<*const Chain>,
     /// The closing sets of maps, of those that somebody asked for: many keys ask for the same.
     pub(super) closing: RefCell<BTreeMap<&'a str, Option<&'a str>>>,
 }
@@ -79,48 +75,46 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(table: &'a Table) -> Self {
+    fn new(table: &'a Table, changes: &BTreeMap<&'a str, SetChange<'a>>) -> Self {
+        let using = changes
+            .keys()
+            .flat_map(|set| table.chains.referring_to(Name::Set, set));
+        let using: BTreeSet<_> = using.map(Arc::as_ptr).collect();
+        let mut uses: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let chains = table.chains.iter();
+        // Each is read once, however many of its sets change.
+        for chain in chains.filter(|chain| using.contains(&Arc::as_ptr(chain))) {
+            for (set, one) in uses_in(chain, changes) {
+                uses.entry(set).or_default().push(one);
+            }
+        }
         Self {
             table,
-            chains: OnceCell::new(),
-            leading: BTreeMap::new(),
-            lookups: BTreeMap::new(),
-            uses: BTreeMap::new(),
+            uses,
+            using,
             closing: RefCell::default(),
         }
     }
 
-    /// Adds what was found in a chain.
-    fn add(&mut self, found: &Found<'a>) {
-        for (to, rule) in &found.leading {
-            self.leading.entry(to).or_default().push(rule);
-        }
-        for (map, place) in &found.lookups {
-            self.lookups.entry(map).or_default().push(*place);
-        }
-        for (set, one) in &found.uses {
-            self.uses.entry(set).or_default().push(*one);
-        }
-    }
-
     pub(super) fn chain(&self, name: &str) -> Option<&'a Chain> {
-        let chains = self.chains.get_or_init(|| {
-            let chains = self.table.chains.iter().map(Arc::as_ref);
-            chains
-                .map(|chain: &Chain| (chain.name.as_str(), chain))
-                .collect()
-        });
-        chains.get(name).copied()
+        self.table.chains.named(name).map(Arc::as_ref)
     }
 
     /// A chain that only maps lead to, with rules that accept and a last one that drops the rest.
     pub(super) fn is_class(&self, name: &str) -> bool {
-        !self.leading.contains_key(name) && self.chain(name).is_some_and(is_like_class)
+        self.leading_to(name).next().is_none() && self.chain(name).is_some_and(is_like_class)
     }
 
     /// The rules that look into a map, with their chains, each at its index.
-    pub(super) fn lookups(&self, map: &str) -> &[(&'a Chain, usize)] {
-        self.lookups.get(map).map_or(&[], Vec::as_slice)
+    pub(super) fn lookups(&self, map: &str) -> impl Iterator<Item = (&'a Chain, usize)> {
+        let chains = self.table.chains.referring_to(Name::Map, map);
+        chains.flat_map(move |chain| {
+            let rules = chain.rules.iter().enumerate();
+            let asking = rules.filter(move |(_, rule)| {
+                matches!(&rule.statement, Statement::Lookup { map: asked, .. } if asked == map)
+            });
+            asking.map(|(index, _)| (chain.as_ref(), index))
+        })
     }
 
     /// Whether what jumps there is dropped or comes back.
@@ -203,8 +197,10 @@ impl<'a> Side<'a> {
     }
 
     /// The rules that lead to a chain.
-    pub(super) fn leading_to(&self, chain: &str) -> &[&'a Rule] {
-        self.leading.get(chain).map_or(&[], Vec::as_slice)
+    pub(super) fn leading_to(&self, name: &str) -> impl Iterator<Item = &'a Rule> {
+        let chains = self.table.chains.referring_to(Name::Target, name);
+        let rules = chains.flat_map(|chain| &chain.rules);
+        rules.filter(move |rule| target(rule) == Some(name))
     }
 }
 
@@ -212,26 +208,12 @@ impl<'a> Sides<'a> {
     pub(super) fn new(from: &'a Table, to: &'a Table) -> Self {
         let changes = elements::changes(from, to);
         let (chains, new_chains) = pairs(&from.chains, &to.chains);
-        let (mut from, mut to) = (Side::new(from), Side::new(to));
-        let mut changed_chains = BTreeSet::new();
-        for (old, new) in &chains {
-            let found = Found::new(old, &changes);
-            from.add(&found);
-            match new {
-                // The same one is read once.
-                Some(new) if Arc::ptr_eq(old, new) => to.add(&found),
-                Some(new) => {
-                    to.add(&Found::new(new, &changes));
-                    if old != new {
-                        changed_chains.insert(old.name.as_str());
-                    }
-                }
-                None => {}
-            }
-        }
-        for new in &new_chains {
-            to.add(&Found::new(new, &changes));
-        }
+        let [from, to] = [from, to].map(|table| Side::new(table, &changes));
+        let differ = chains.iter().filter_map(|(old, new)| {
+            let new = new.filter(|new| !Arc::ptr_eq(old, new))?;
+            (*old != new).then_some(old.name.as_str())
+        });
+        let mut changed_chains: BTreeSet<_> = differ.collect();
         for side in [&from, &to] {
             let uses = side.uses.values().flatten();
             changed_chains.extend(uses.map(|one| one.chain.name.as_str()));
@@ -250,6 +232,11 @@ impl<'a> Sides<'a> {
     /// Whether a chain's rules differ, or a set changes that they look into.
     pub(super) fn may_change(&self, chain: &str) -> bool {
         self.changed_chains.contains(chain)
+    }
+
+    /// Whether a set changes that the chain looks into, which is the same in both tables.
+    pub(super) fn looks_into_changes(&self, chain: &Arc<Chain>) -> bool {
+        self.from.using.contains(&Arc::as_ptr(chain))
     }
 
     pub(super) fn both(&self) -> [&Side<'a>; 2] {
@@ -285,22 +272,12 @@ impl<'a> Sides<'a> {
 /// Each chain with the one of its name, and the others. Tables that are much alike have them at the same places.
 #[expect(clippy::type_complexity, reason = "it is two fields of Sides")]
 fn pairs<'a>(
-    from: &'a [Arc<Chain>],
-    to: &'a [Arc<Chain>],
+    from: &'a Chains,
+    to: &'a Chains,
 ) -> (
     Vec<(&'a Arc<Chain>, Option<&'a Arc<Chain>>)>,
     Vec<&'a Chain>,
 ) {
-    let names = OnceCell::<HashMap<&str, usize>>::new();
-    let by_name = |name: &str| {
-        let names = names.get_or_init(|| {
-            let chains = to.iter().enumerate();
-            chains
-                .map(|(index, chain)| (chain.name.as_str(), index))
-                .collect()
-        });
-        names.get(name).copied()
-    };
     let mut next = 0;
     let mut is_paired = vec![false; to.len()];
     let chains = from.iter().map(|chain| {
@@ -309,7 +286,10 @@ fn pairs<'a>(
         let index = if is_here {
             Some(next)
         } else {
-            by_name(&chain.name)
+            to.named(&chain.name).and_then(|new| {
+                let mut indices = (next..to.len()).chain(0..next);
+                indices.find(|index| Arc::ptr_eq(&to[*index], new))
+            })
         };
         if let Some(index) = index {
             is_paired[index] = true;
@@ -325,41 +305,27 @@ fn pairs<'a>(
     (chains, others.map(|(chain, _)| chain.as_ref()).collect())
 }
 
-/// What the rules of a chain lead to and look into.
-#[derive(Default)]
-struct Found<'a> {
-    leading: Vec<(&'a str, &'a Rule)>,
-    lookups: Vec<(&'a str, (&'a Chain, usize))>,
-    uses: Vec<(&'a str, Use<'a>)>,
-}
-
-impl<'a> Found<'a> {
-    fn new(chain: &'a Chain, changes: &BTreeMap<&'a str, SetChange<'a>>) -> Self {
-        let mut found = Self::default();
-        for (index, rule) in chain.rules.iter().enumerate() {
-            if let Some(to) = target(rule) {
-                found.leading.push((to, rule));
-            }
-            if let Statement::Lookup { map, .. } = &rule.statement {
-                found.lookups.push((map, (chain, index)));
-            }
-            for matches in &rule.matches {
-                if let Operand::Set(set) = &matches.operand
-                    && let Some((set, _)) = changed(changes, set)
-                {
-                    let last = index + 1 == chain.rules.len();
-                    let one = Use {
-                        chain,
-                        rule,
-                        matches,
-                        last,
-                    };
-                    found.uses.push((set, one));
-                }
-            }
-        }
-        found
-    }
+/// Where the rules of a chain look into sets that change.
+fn uses_in<'a>(
+    chain: &'a Chain,
+    changes: &BTreeMap<&'a str, SetChange<'a>>,
+) -> impl Iterator<Item = (&'a str, Use<'a>)> {
+    let rules = chain.rules.iter().enumerate();
+    rules.flat_map(move |(index, rule)| {
+        rule.matches.iter().filter_map(move |matches| {
+            let Operand::Set(set) = &matches.operand else {
+                return None;
+            };
+            let (set, _) = changed(changes, set)?;
+            let one = Use {
+                chain,
+                rule,
+                matches,
+                last: index + 1 == chain.rules.len(),
+            };
+            Some((set, one))
+        })
+    })
 }
 
 /// The change of a set. Most sets do not change, and most names differ at their ends.

@@ -45,10 +45,9 @@ impl<'a> Names<'a> {
 
     fn is_taken(&self, name: &str) -> bool {
         self.tables.iter().any(|table| {
-            let mut chains = table.chains.iter();
             table.sets.contains_key(name)
                 || table.maps.contains_key(name)
-                || chains.any(|chain| chain.name == name)
+                || table.chains.named(name).is_some()
         })
     }
 }

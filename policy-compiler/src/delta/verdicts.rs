@@ -139,7 +139,7 @@ pub(super) fn closing_set<'a>(side: &Side<'a>, map: &str) -> Option<&'a str> {
 fn find_closing_set<'a>(side: &Side<'a>, map: &str) -> Option<&'a str> {
     let mut closing = None;
     for (chain, index) in side.lookups(map) {
-        let Some(field) = lookup(chain.rules.get(*index)?, map) else {
+        let Some(field) = lookup(chain.rules.get(index)?, map) else {
             continue;
         };
         let set = closes(chain, index + 1, field)?;

@@ -62,6 +62,8 @@ pub(super) struct Enforced {
 struct Parts {
     /// Classes by name.
     classes: BTreeMap<String, KnownClass>,
+    /// Those that a pod left since the rules were lowered.
+    left: BTreeSet<String>,
     peers: Peers,
     /// What sets gained and lost since the rules were lowered.
     members: MemberChanges,
@@ -93,6 +95,7 @@ impl Enforced {
             ir,
             parts: Some(Parts {
                 classes: BTreeMap::new(),
+                left: BTreeSet::new(),
                 peers: Peers::default(),
                 members: MemberChanges::new(),
                 lowered,
@@ -326,6 +329,7 @@ impl Parts {
                 && let Some(known) = self.classes.get_mut(class)
             {
                 known.pods -= 1;
+                self.left.insert(class.to_owned());
             }
             if let Some(class) = new.and_then(|pod| pod.class(direction))
                 && let Some((identity, _)) = plans.get(class)
@@ -378,15 +382,14 @@ impl Parts {
                 dirty.classes.insert(name);
             }
         }
-        let peers = &mut self.peers;
-        self.classes.retain(|name, known| {
-            if known.pods == 0 {
-                let old = ir.classes.remove(name);
-                peers.use_in(name, old.as_ref(), None);
-                dirty.classes.insert(name.clone());
+        for name in std::mem::take(&mut self.left) {
+            if self.classes.get(&name).is_some_and(|known| known.pods == 0) {
+                self.classes.remove(&name);
+                let old = ir.classes.remove(&name);
+                self.peers.use_in(&name, old.as_ref(), None);
+                dirty.classes.insert(name);
             }
-            known.pods > 0
-        });
+        }
         self.peers.forget_unused(ir);
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::lower::{
     set_name,
 };
 use crate::model::Family;
-use crate::ruleset::{Chain, Ruleset, Set, Table, TableFamily, Value};
+use crate::ruleset::{Chain, Chains, References, Ruleset, Set, Table, TableFamily, Value};
 
 /// The parts.
 #[derive(Clone, Debug)]
@@ -30,8 +30,12 @@ pub(super) struct Lowered {
     named: BTreeMap<String, usize>,
     /// Those that none did when it was looked last.
     unused: BTreeSet<String>,
-    /// All sets and maps of the inet table.
+    /// All of the inet table.
     inet: Table,
+    /// What its chains refer to.
+    references: References,
+    /// Whether they are not those of the table any more.
+    chains_changed: bool,
 }
 
 /// What changed in the rules of the node.
@@ -57,8 +61,11 @@ impl Lowered {
             named: BTreeMap::new(),
             unused: BTreeSet::new(),
             inet: Table::new(TableFamily::Inet),
+            references: References::default(),
+            chains_changed: false,
         };
         lowered.lower_local(ir, options);
+        lowered.gather_chains();
         lowered
     }
 
@@ -93,17 +100,44 @@ impl Lowered {
                 self.inet.sets.remove(&name);
             }
         }
+        self.gather_chains();
     }
 
     /// All parts together.
     pub(super) fn ruleset(&self) -> Ruleset {
-        let mut inet = self.inet.clone();
-        let local = self.local.first().map_or(&[][..], |table| &table.chains);
-        inet.chains = local.iter().chain(self.chains.values()).cloned().collect();
-        let others = self.local.iter().skip(1).cloned();
+        let others = self.local.iter().skip(1);
         Ruleset {
-            tables: [inet].into_iter().chain(others).collect(),
+            tables: [&self.inet].into_iter().chain(others).cloned().collect(),
         }
+    }
+
+    fn gather_chains(&mut self) {
+        if std::mem::take(&mut self.chains_changed) {
+            let local = self.local.first().into_iter();
+            let local = local.flat_map(|table| &table.chains);
+            let all = local.chain(self.chains.values()).cloned().collect();
+            self.inet.chains = Chains::with_references(all, self.references.clone());
+        }
+    }
+
+    /// A chain of a class, in place of what was there; none to remove it.
+    fn set_chain(&mut self, name: &str, new: Option<&Arc<Chain>>) {
+        let old = match new {
+            Some(new) => self.chains.insert(name.to_owned(), Arc::clone(new)),
+            None => self.chains.remove(name),
+        };
+        if let (Some(old), Some(new)) = (&old, new)
+            && Arc::ptr_eq(old, new)
+        {
+            return;
+        }
+        if let Some(old) = &old {
+            self.references.remove(old);
+        }
+        if let Some(new) = new {
+            self.references.add(new);
+        }
+        self.chains_changed = true;
     }
 
     /// Brings what depends on the node's own pods up to date. Gives the classes that pods came to or left.
@@ -172,6 +206,14 @@ impl Lowered {
             }
             self.inet.maps = inet.maps.clone();
         }
+        let chains = |tables: &[Table]| tables.first().map(|table| table.chains.clone());
+        for old in chains(&self.local).iter().flatten() {
+            self.references.remove(old);
+        }
+        for new in chains(&local).iter().flatten() {
+            self.references.add(new);
+        }
+        self.chains_changed = true;
         self.local = local;
     }
 
@@ -193,11 +235,11 @@ impl Lowered {
             }
             for chain in old.chains.iter().map(|chain| &chain.name) {
                 if !new.chains.iter().any(|new| new.name == *chain) {
-                    self.chains.remove(chain);
+                    self.set_chain(chain, None);
                 }
             }
             for chain in &new.chains {
-                self.chains.insert(chain.name.clone(), Arc::clone(chain));
+                self.set_chain(&chain.name, Some(chain));
             }
             for (name, peer) in &new.peers {
                 *self.named.entry(name.clone()).or_default() += 1;
@@ -210,7 +252,7 @@ impl Lowered {
             self.classes.insert(key, new);
         } else {
             for chain in &old.chains {
-                self.chains.remove(&chain.name);
+                self.set_chain(&chain.name, None);
             }
         }
         for name in old.sets.keys().filter(|name| !new_sets.contains(*name)) {
