@@ -199,12 +199,10 @@ fn start_revoker(
     let (publish, published) = watch::channel(last.clone());
     let report = move |status: &revoke::Status| {
         metrics.revoked(status.revoked - last.revoked);
-        if let Some(connection) = status.overwritten
+        if let Some(warning) = status.warning()
             && last.overwritten.is_none()
         {
-            error!(
-                "a connection that is no longer allowed stays open, since something else sets its whole mark for each packet: {connection}; picket preflight names such rules"
-            );
+            error!("{warning}");
         }
         match (&status.failure, &last.failure) {
             (Some(failure), before) if before.as_ref() != Some(failure) => {

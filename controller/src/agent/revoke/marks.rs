@@ -172,11 +172,8 @@ impl Marks {
         status: &mut Status,
     ) -> Result<bool, RevokeError> {
         for some in entries.chunks(AT_ONCE) {
-            let done = turns.next(some, true, &mut self.links, |connections, bit| {
-                let changes = connections.iter().map(|of| (*of, MarkChange::set(bit)));
-                self.conntrack.change_marks(changes)
-            })?;
-            let Some((connections, changed)) = done else {
+            let kernel = (&mut self.conntrack, &mut self.links);
+            let Some((connections, changed)) = turns.next(kernel, some, true)? else {
                 return Ok(false);
             };
             let mut again = 0;
@@ -209,11 +206,8 @@ impl Marks {
         status: &mut Status,
     ) -> Result<bool, RevokeError> {
         for some in entries.chunks(AT_ONCE) {
-            let done = turns.next(some, false, &mut self.links, |connections, bit| {
-                let changes = connections.iter().map(|of| (*of, MarkChange::clear(bit)));
-                self.conntrack.change_marks(changes)
-            })?;
-            let Some((connections, changed)) = done else {
+            let kernel = (&mut self.conntrack, &mut self.links);
+            let Some((connections, changed)) = turns.next(kernel, some, false)? else {
                 return Ok(false);
             };
             for connection in connections {
@@ -246,13 +240,13 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Changes the marks of those that are forbidden, or are not, still. Returns them, unless it is to end.
+    /// Sets our bit on those that are forbidden still, or takes it off those that still are not. Returns them, unless it
+    /// is to end.
     fn next(
         &mut self,
+        (conntrack, links): (&mut Conntrack, &mut Links),
         entries: &[Entry],
         forbidden: bool,
-        links: &mut Links,
-        change: impl FnOnce(&[Connection], u32) -> Result<Marked, conntrack::Error>,
     ) -> Result<Option<(Vec<Connection>, Marked)>, RevokeError> {
         let done = self.inbox.change(|request| {
             if let Some(request) = request
@@ -267,7 +261,12 @@ impl<'a> Turns<'a> {
                     connections.push(entry.connection());
                 }
             }
-            let changed = change(&connections, self.judge.bit())?;
+            let bit = self.judge.bit();
+            let change = match forbidden {
+                true => MarkChange::set(bit),
+                false => MarkChange::clear(bit),
+            };
+            let changed = conntrack.change_marks(connections.iter().map(|of| (*of, change)))?;
             Ok((connections, changed))
         });
         done.transpose()

@@ -10,6 +10,10 @@ const EAGER: u32 = 5;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long after one look the next is at the least if events were lost: a busy node loses them over and over.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
+/// How many times as long as a look the rest after it is: looks take a tenth of a processor then, whatever happens.
+const REST: u32 = 9;
+/// Within so much time a connection that is no longer allowed is cut. It is a second less what else that takes.
+const WITHIN: Duration = Duration::from_millis(900);
 
 /// When entries are looked at, and whose.
 #[derive(Debug)]
@@ -24,8 +28,10 @@ pub(super) struct Schedule {
     once: bool,
     failures: u32,
     periodic: Option<Instant>,
-    /// When the last look ended, and how long it took.
-    last: (Instant, Duration),
+    /// When the last look ended.
+    ended: Instant,
+    /// How long there is no other look then.
+    rest: Duration,
     pub(super) asked: Ticket,
     pub(super) judged: Ticket,
     pub(super) settled: Ticket,
@@ -41,7 +47,8 @@ impl Schedule {
             once: false,
             failures: 0,
             periodic: None,
-            last: (now, Duration::ZERO),
+            ended: now,
+            rest: Duration::ZERO,
             asked: Ticket::default(),
             judged: Ticket::default(),
             settled: Ticket::default(),
@@ -57,9 +64,7 @@ impl Schedule {
         }
         self.looks = 0;
         self.once = false;
-        // So that looks never take more than half of a processor.
-        let (end, took) = self.last;
-        self.due = now.max(end + took);
+        self.due = now.max(self.ended + self.rest);
     }
 
     /// From now on all entries are looked at now and then.
@@ -71,7 +76,7 @@ impl Schedule {
 
     /// Events were lost.
     pub(super) fn lost(&mut self, now: Instant) {
-        self.add(Scope::All, now.max(self.last.0 + AFTER_LOSS));
+        self.add(Scope::All, now.max(self.ended + AFTER_LOSS));
     }
 
     /// Entries that could not be dealt with when they were seen.
@@ -101,7 +106,8 @@ impl Schedule {
 
     /// A look ended, and changed something or not.
     pub(super) fn looked(&mut self, started: Instant, now: Instant, changed: bool) {
-        self.last = (now, now - started);
+        self.ended = now;
+        self.rest = rest(now - started);
         self.failures = 0;
         self.looks = self.looks.saturating_add(1);
         self.judged = self.asked;
@@ -112,7 +118,7 @@ impl Schedule {
         }
         let rarer = 1 << self.looks.saturating_sub(EAGER).min(16);
         let pause = (self.options.settle * rarer).min(self.options.period);
-        self.due = now + pause.max(self.options.settle).max(self.last.1);
+        self.due = now + pause.max(self.options.settle).max(self.rest);
     }
 
     /// What is to be looked at is due now.
@@ -126,6 +132,15 @@ impl Schedule {
         self.due = now + (first * (1 << self.failures.min(10))).min(most);
         self.failures += 1;
     }
+}
+
+/// How long there is no other look after one that took so long.
+///
+/// What is asked right after a look began waits for that one, rests, and is looked at. An entry that came too late for
+/// this is seen after one more rest. Where both do not fit, looks take more of a processor, but no more than half.
+fn rest(took: Duration) -> Duration {
+    let fits = WITHIN.saturating_sub(took * 3) / 2;
+    (took * REST).min(fits).max(took)
 }
 
 #[cfg(test)]
@@ -199,15 +214,78 @@ mod tests {
         assert_eq!(pauses.last(), Some(&PERIOD));
     }
 
+    /// When looks begin and end that take so long, for a minute in which somebody asks every millisecond.
+    fn looks_under_churn(took: Duration) -> Vec<(Instant, Instant)> {
+        let (mut schedule, start) = schedule();
+        let (mut now, mut ticket, mut looks) = (start, Ticket(0), Vec::new());
+        while now < start + Duration::from_secs(60) {
+            ticket.0 += 1;
+            schedule.ask(addresses(["10.0.0.1"]), ticket, now);
+            if schedule.start(now).is_some() {
+                looks.push((now, now + took));
+                schedule.looked(now, now + took, false);
+                now += took;
+            } else {
+                now += MOMENT;
+            }
+        }
+        looks
+    }
+
+    /// The part of the time that looks take.
+    fn part(looks: &[(Instant, Instant)]) -> f64 {
+        let took: Duration = looks.iter().map(|(began, end)| *end - *began).sum();
+        took.as_secs_f64() / (looks[looks.len() - 1].1 - looks[0].0).as_secs_f64()
+    }
+
     #[test]
-    fn looks_take_no_more_than_half_of_a_processor() {
+    fn under_churn_looks_take_a_tenth_of_a_processor_unless_there_are_very_many_entries() {
+        for (took, most) in [
+            (1, 0.101),
+            (10, 0.101),
+            (40, 0.101),
+            (100, 0.3),
+            (400, 0.51),
+        ] {
+            let looks = looks_under_churn(MOMENT * took);
+            let part = part(&looks);
+            assert!(part < most, "{took} ms: {part}");
+        }
+    }
+
+    #[test]
+    fn under_churn_what_is_forbidden_is_looked_at_twice_within_a_second() {
+        for took in [1, 10, 40, 100, 180] {
+            let looks = looks_under_churn(MOMENT * took);
+            // Who asks right after the first began is seen by the two that follow.
+            let waits = looks.windows(3).map(|looks| looks[2].1 - looks[0].0);
+            let longest = waits.max().expect("there are looks");
+            assert!(longest < Duration::from_secs(1), "{took} ms: {longest:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_after_a_rest_is_looked_at_at_once() {
+        let (mut schedule, now) = schedule();
+        let took = 20 * MOMENT;
+        schedule.ask(Scope::All, Ticket(1), now);
+        schedule.looked(now, now + took, false);
+        let end = now + took;
+        schedule.ask(Scope::All, Ticket(2), end);
+        assert_eq!(schedule.next(), Some(end + 9 * took));
+        let later = end + 10 * took;
+        schedule.ask(Scope::All, Ticket(3), later);
+        assert_eq!(schedule.next(), Some(later));
+    }
+
+    #[test]
+    fn what_still_changes_is_looked_at_again_after_a_rest() {
         let (mut schedule, now) = schedule();
         schedule.ask(Scope::All, Ticket(1), now);
-        let (long, end) = (PERIOD / 2, now + PERIOD / 2);
-        schedule.looked(now, end, true);
-        assert_eq!(schedule.next(), Some(end + long));
-        schedule.ask(Scope::All, Ticket(2), end);
-        assert_eq!(schedule.next(), Some(end + long));
+        for took in [20 * MOMENT, PERIOD / 2] {
+            schedule.looked(now, now + took, true);
+            assert_eq!(schedule.next(), Some(now + took + rest(took)));
+        }
     }
 
     #[test]
