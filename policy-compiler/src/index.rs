@@ -25,7 +25,7 @@ use std::net::IpAddr;
 
 use self::budgets::Ledger;
 use self::enforced::{Enforced, Input, Setting};
-use self::intern::Interner;
+pub use self::intern::Interner;
 use crate::budget::{Budgets, Exceeded};
 use crate::lower::Options;
 use crate::model::{Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
@@ -223,10 +223,10 @@ impl Index {
 }
 
 fn add(cluster: &mut Cluster, interner: &mut Interner, object: Object) {
-    match object {
+    match interner.object(object) {
         Object::Namespace(object) => cluster.add_namespace(object),
         Object::Node(object) => cluster.add_node(object),
-        Object::Pod(object) => cluster.add_pod(interner.pod(object)),
+        Object::Pod(object) => cluster.add_pod(object),
         Object::NetworkPolicy(object) => cluster.add_policy(object),
     }
 }

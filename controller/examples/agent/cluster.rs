@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use policy_compiler::index::Object;
+use policy_compiler::index::{Interner, Object};
 use policy_compiler::model::{
     Cidr, ContainerPort, IpBlock, LabelSelector, NAMESPACE_NAME_LABEL, Namespace, NamespaceScope,
     NamespacedName, NetworkPolicy, Node, Peer, Peers, Phase, Pod, PolicyPort, PortMatch, PortRange,
@@ -63,12 +63,14 @@ impl State {
     }
 }
 
-/// All objects.
+/// All objects. Pods share what they have in common, as those of any source that has so many.
 pub(crate) fn objects(size: Size) -> Vec<Object> {
     let nodes = 1 + size.elsewhere.div_ceil(PODS_PER_NODE);
-    let pods = |place, count| {
-        let first = move |number| pod(size, place, number, State::first(place, number));
-        (0..count).map(move |number| Object::Pod(first(number)))
+    let mut interner = Interner::default();
+    let mut pods = |place, count| -> Vec<_> {
+        let first = |number| pod(size, place, number, State::first(place, number));
+        let pods = (0..count).map(|number| Object::Pod(first(number)));
+        pods.map(|pod| interner.object(pod)).collect()
     };
     let mut objects: Vec<_> = (0..NAMESPACES).map(namespace).collect();
     objects.extend((0..nodes).map(node));

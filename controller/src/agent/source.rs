@@ -16,7 +16,8 @@ pub trait Source: Send + 'static {
 /// What a source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// These are all objects there are.
+    /// These are all objects there are. Where there are very many pods, they share what they have in common
+    /// ([`policy_compiler::index::Interner`]).
     Reset(Vec<Object>),
     /// Changes that belong together, in order.
     Changes(Vec<Change>),

@@ -3,21 +3,33 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Object;
 use crate::model::{ContainerPort, Labels, Pod};
 
 /// Fewer values are not worth a look for those that nobody has any more.
 const FEW: usize = 1_024;
 
 /// Distinct values of pods.
+///
+/// An index shares them between the pods that it holds. Who lists very many pods shares them while they are made: a
+/// list of pods that each have their own takes several times as much memory as the index, and freed memory between what
+/// stays is not given back.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Interner {
+pub struct Interner {
     labels: Distinct<Labels>,
     ports: Distinct<[ContainerPort]>,
 }
 
 impl Interner {
-    /// The pod with values that other pods have too.
-    pub(super) fn pod(&mut self, mut pod: Pod) -> Pod {
+    /// The object, with values that others have too.
+    pub fn object(&mut self, object: Object) -> Object {
+        match object {
+            Object::Pod(pod) => Object::Pod(self.pod(pod)),
+            other => other,
+        }
+    }
+
+    fn pod(&mut self, mut pod: Pod) -> Pod {
         self.labels.intern(&mut pod.labels);
         self.ports.intern(&mut pod.ports);
         pod.addresses.shrink_to_fit();

@@ -72,14 +72,14 @@ impl Cluster {
     /// Adds the namespace, in place of another of its name.
     pub fn add_namespace(&mut self, namespace: impl Into<Arc<Namespace>>) {
         let namespace = namespace.into();
-        self.namespaces.insert(namespace.name.clone(), namespace);
+        self.namespaces.insert(namespace);
     }
 
     /// Adds the node, in place of another of its name.
     pub fn add_node(&mut self, node: impl Into<Arc<Node>>) {
         let node = node.into();
         self.remove_node(&node.name);
-        self.nodes.insert(node.name.clone(), Arc::clone(&node));
+        self.nodes.insert(Arc::clone(&node));
         for address in &node.addresses {
             self.claim(*address, Claim::Node(Arc::clone(&node)));
         }
@@ -89,7 +89,7 @@ impl Cluster {
     pub fn add_pod(&mut self, pod: impl Into<Arc<Pod>>) {
         let pod = pod.into();
         self.remove_pod(&pod.id);
-        self.pods.insert(pod.id.clone(), Arc::clone(&pod));
+        self.pods.insert(Arc::clone(&pod));
         if let Some(claim) = Claim::of(&pod) {
             for address in &pod.addresses {
                 self.claim(*address, claim.clone());
@@ -100,7 +100,7 @@ impl Cluster {
     /// Adds the policy, in place of another of its name.
     pub fn add_policy(&mut self, policy: impl Into<Arc<NetworkPolicy>>) {
         let policy = policy.into();
-        self.policies.insert(policy.id.clone(), policy);
+        self.policies.insert(policy);
     }
 
     /// Removes the namespace of this name, not what is in it.

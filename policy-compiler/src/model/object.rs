@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Cidr, Family, Labels, NamespacedName, PortName, Protocol};
+use super::{Cidr, Family, Labels, Named, NamespacedName, PortName, Protocol};
 
 /// The label that the API server puts on every namespace, with the namespace's name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -107,5 +107,23 @@ impl Pod {
             .iter()
             .copied()
             .find(|address| Family::of(*address) == family)
+    }
+}
+
+impl Named<String> for Namespace {
+    fn name(&self) -> &String {
+        &self.name
+    }
+}
+
+impl Named<String> for Node {
+    fn name(&self) -> &String {
+        &self.name
+    }
+}
+
+impl Named<NamespacedName> for Pod {
+    fn name(&self) -> &NamespacedName {
+        &self.id
     }
 }

@@ -1,24 +1,38 @@
 //! Objects by name, in a map that is cheap to copy.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::ops::{Index, RangeBounds};
+use std::marker::PhantomData;
+use std::ops::{Bound, Index, RangeBounds};
 use std::sync::Arc;
 
+use equivalent::{Comparable, Equivalent};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-/// Objects by name, in order. Copies share what is the same in them.
-#[derive(Clone)]
-pub struct Objects<K, V>(OrdMap<K, Arc<V>>);
+/// An object that has a name.
+pub trait Named<K> {
+    /// Its name, which no other object of its kind has at the same time.
+    fn name(&self) -> &K;
+}
 
-impl<K: Ord + Clone, V: Eq> Objects<K, V> {
+/// Objects by name, in order. Copies share what is the same in them.
+pub struct Objects<K, V>(OrdMap<ByName<K, V>, Arc<V>>);
+
+/// An object as a key, so that nothing holds its name a second time: there are very many pods.
+struct ByName<K, V>(Arc<V>, PhantomData<K>);
+
+/// A name that is looked for.
+struct Wanted<'a, Q: ?Sized>(&'a Q);
+
+impl<K: Ord, V: Eq + Named<K>> Objects<K, V> {
     /// The object of this name.
     pub fn get<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        self.0.get(name).map(AsRef::as_ref)
+        self.0.get(&Wanted(name)).map(AsRef::as_ref)
     }
 
     /// The object of this name, to be kept without a copy.
@@ -26,7 +40,7 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.0.get(name)
+        self.0.get(&Wanted(name))
     }
 
     /// Whether the other is a copy of this one, or this one of it, in which nothing was changed since.
@@ -39,8 +53,7 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
     where
         K: Borrow<Q>,
     {
-        let found = self.0.get_key_value(name);
-        found.map(|(name, object)| (name, object.as_ref()))
+        self.get(name).map(|object| (object.name(), object))
     }
 
     /// Whether there is an object of this name.
@@ -48,7 +61,7 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.0.contains_key(name)
+        self.0.contains_key(&Wanted(name))
     }
 
     /// How many there are.
@@ -63,12 +76,12 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
 
     /// Names and objects.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + ExactSizeIterator {
-        self.0.iter().map(|(name, object)| (name, object.as_ref()))
+        self.values().map(|object| (object.name(), object))
     }
 
     /// Names.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + ExactSizeIterator {
-        self.0.keys()
+        self.values().map(Named::name)
     }
 
     /// Objects.
@@ -82,7 +95,10 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
         V: Clone,
     {
         let objects = self.0.into_iter();
-        objects.map(|(_, object)| Arc::unwrap_or_clone(object))
+        objects.map(|(name, object)| {
+            drop(name);
+            Arc::unwrap_or_clone(object)
+        })
     }
 
     /// Names and objects of a range of names.
@@ -90,19 +106,25 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
         &self,
         range: R,
     ) -> impl Iterator<Item = (&K, &V)> + use<'_, K, V, R> {
-        let range = self.0.range(range);
-        range.map(|(name, object)| (name, object.as_ref()))
+        let wanted: (Bound<Wanted<'_, K>>, Bound<Wanted<'_, K>>) = (
+            range.start_bound().map(Wanted),
+            range.end_bound().map(Wanted),
+        );
+        let range = self.0.range(wanted);
+        range.map(|(_, object)| (object.name(), object.as_ref()))
     }
 
     /// Keeps what the predicate finds.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         let objects = std::mem::take(&mut self.0).into_iter();
         self.0 = objects
-            .filter(|(name, object)| keep(name, object))
+            .filter(|(_, object)| keep(object.name(), object))
             .collect();
     }
 
-    pub(super) fn insert(&mut self, name: K, object: Arc<V>) {
+    /// In place of the object of its name.
+    pub(super) fn insert(&mut self, object: Arc<V>) {
+        let name = ByName(Arc::clone(&object), PhantomData);
         self.0.insert(name, object);
     }
 
@@ -110,47 +132,100 @@ impl<K: Ord + Clone, V: Eq> Objects<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.0.remove(name)
+        self.0.remove(&Wanted(name))
     }
 
     /// The names of objects that only one of the maps has, or that differ. What they share takes no time.
     pub(crate) fn changes<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a K> {
         self.0.diff(&other.0).map(|item| match item {
-            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name,
-            DiffItem::Update { new, .. } => new.0,
+            DiffItem::Add(_, object) | DiffItem::Remove(_, object) => object.name(),
+            DiffItem::Update { new, .. } => new.1.name(),
         })
     }
 }
 
-impl<K: Ord, V: PartialEq> PartialEq for Objects<K, V> {
+impl<K, V: Named<K>> ByName<K, V> {
+    fn name(&self) -> &K {
+        self.0.name()
+    }
+}
+
+impl<K, V> Clone for ByName<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), PhantomData)
+    }
+}
+
+impl<K: Ord, V: Named<K>> PartialEq for ByName<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<K: Ord, V: Named<K>> Eq for ByName<K, V> {}
+
+impl<K: Ord, V: Named<K>> PartialOrd for ByName<K, V> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K: Ord, V: Named<K>> Ord for ByName<K, V> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match Arc::ptr_eq(&self.0, &other.0) {
+            true => Ordering::Equal,
+            false => self.name().cmp(other.name()),
+        }
+    }
+}
+
+impl<K: Borrow<Q>, V: Named<K>, Q: Ord + ?Sized> Equivalent<ByName<K, V>> for Wanted<'_, Q> {
+    fn equivalent(&self, key: &ByName<K, V>) -> bool {
+        self.compare(key).is_eq()
+    }
+}
+
+impl<K: Borrow<Q>, V: Named<K>, Q: Ord + ?Sized> Comparable<ByName<K, V>> for Wanted<'_, Q> {
+    fn compare(&self, key: &ByName<K, V>) -> Ordering {
+        self.0.cmp(key.name().borrow())
+    }
+}
+
+impl<K, V> Clone for Objects<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Ord, V: Eq + Named<K>> PartialEq for Objects<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 }
 
-impl<K: Ord, V: Eq> Eq for Objects<K, V> {}
+impl<K: Ord, V: Eq + Named<K>> Eq for Objects<K, V> {}
 
-impl<K: Ord, V> Default for Objects<K, V> {
+impl<K, V> Default for Objects<K, V> {
     fn default() -> Self {
         Self(OrdMap::new())
     }
 }
 
-impl<K: Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Objects<K, V> {
+impl<K: Ord + fmt::Debug, V: Eq + Named<K> + fmt::Debug> fmt::Debug for Objects<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter()).finish()
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
-impl<K: Ord + Borrow<Q>, V, Q: Ord + ?Sized> Index<&Q> for Objects<K, V> {
+impl<K: Ord + Borrow<Q>, V: Eq + Named<K>, Q: Ord + ?Sized> Index<&Q> for Objects<K, V> {
     type Output = V;
 
     fn index(&self, name: &Q) -> &V {
-        &self.0[name]
+        &self.0[&Wanted(name)]
     }
 }
 
-impl<'a, K: Ord + Clone, V: Eq> IntoIterator for &'a Objects<K, V> {
+impl<'a, K: Ord, V: Eq + Named<K>> IntoIterator for &'a Objects<K, V> {
     type Item = (&'a K, &'a V);
     type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use schemars::JsonSchema;
 
-use super::{AddressRanges, Cidr, LabelSelector, PolicyId, PortMatch, Protocol};
+use super::{AddressRanges, Cidr, LabelSelector, Named, PolicyId, PortMatch, Protocol};
 
 /// A direction, as seen from the pod that a policy selects.
 #[derive(
@@ -40,6 +40,12 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// Present if the policy isolates for egress; the rules that allow.
     pub egress: Option<Vec<Rule>>,
+}
+
+impl Named<PolicyId> for NetworkPolicy {
+    fn name(&self) -> &PolicyId {
+        &self.id
+    }
 }
 
 impl NetworkPolicy {

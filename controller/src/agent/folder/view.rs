@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use policy_compiler::index::{Object, ObjectId};
+use policy_compiler::index::{Interner, Object, ObjectId};
 use policy_compiler::model::{NAMESPACE_NAME_LABEL, Namespace, Node};
 
 use super::super::source::Change;
@@ -28,6 +28,7 @@ pub(super) struct View {
     named: BTreeMap<ObjectId, usize>,
     /// What may have to be told.
     dirty: BTreeSet<ObjectId>,
+    interner: Interner,
 }
 
 struct Claim {
@@ -48,7 +49,7 @@ impl View {
             let claim = Claim {
                 file: file.clone(),
                 place,
-                object: Arc::new(object),
+                object: Arc::new(self.interner.object(object)),
                 leaving: false,
             };
             let claims = self.claims.entry(id.clone()).or_default();
