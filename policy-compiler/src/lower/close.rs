@@ -57,7 +57,7 @@ fn close_in(table: &mut Table, address: IpAddr, pod: &NamespacedName) {
             comment: comment(&pod.to_string()),
         };
         Arc::make_mut(map).elements.insert(key.clone(), element);
-        if !table.chains.iter().any(|other| other.name == chain) {
+        if table.chains.named(&chain).is_none() {
             // drop
             let text = format!("{direction} closed: came while the kernel took nothing new");
             let rules = vec![Rule::verdict([], Verdict::Drop).comment(text)];
