@@ -33,7 +33,7 @@ use crate::name::Namer;
 use crate::ruleset::Ruleset;
 
 /// A valid object of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// A Namespace.
     Namespace(Namespace),

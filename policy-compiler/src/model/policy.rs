@@ -30,7 +30,7 @@ impl fmt::Display for Direction {
 
 /// A valid NetworkPolicy with its defaults applied: `policyTypes` has become the presence of the rule lists,
 /// and rules of a type that is left out are gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkPolicy {
     /// Namespace and name.
     pub id: PolicyId,
@@ -59,7 +59,7 @@ impl NetworkPolicy {
 }
 
 /// A rule: it allows what matches both its peers and its ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// `from` or `to`.
     pub peers: Peers,
@@ -68,7 +68,7 @@ pub struct Rule {
 }
 
 /// The peers of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// Absent or empty: pods, nodes, external addresses, every family.
     Any,
@@ -77,7 +77,7 @@ pub enum Peers {
 }
 
 /// The ports of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ports {
     /// Absent or empty: every port and every protocol.
     Any,
