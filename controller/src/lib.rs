@@ -17,6 +17,7 @@ pub mod command;
 pub mod diff;
 pub mod ends;
 pub mod flow;
+pub mod kubernetes;
 pub mod lint;
 pub mod matrix;
 pub mod source;

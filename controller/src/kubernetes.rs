@@ -1,0 +1,28 @@
+//! A client of the Kubernetes API server that reads.
+//!
+//! ```text
+//! Access ──▶ Client ──▶ Lines ──▶ list: all there is, once
+//!   └ files that change         └▶ decode: one object, or what is wrong with it
+//! ```
+//!
+//! `kube` does what every client has to: kubeconfig, TLS, tokens, credential plugins. What is read, and in which order, is
+//! decided here, since the watcher of `kube-runtime` does not say enough for a firewall: it lists from the API server's
+//! cache whatever its age (so that a list may be older than what is known already), it hides bookmarks (so that silence
+//! and life look the same), and it neither falls back where a streaming list is refused nor bounds what it reads.
+
+mod access;
+mod client;
+mod decode;
+mod error;
+mod lines;
+mod list;
+mod resource;
+mod stand_in;
+
+pub use access::{Access, AccessError};
+pub use client::Client;
+pub use decode::{Bad, Item, Line, line};
+pub use error::{Error, Refusal};
+pub use lines::Lines;
+pub use list::{List, all, version};
+pub use resource::{Resource, Selection};

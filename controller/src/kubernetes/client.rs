@@ -1,0 +1,144 @@
+//! Asks the API server.
+
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, StatusCode};
+use kube::client::Body;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::access::Files;
+use super::error::chain;
+use super::{Access, AccessError, Error, Lines, Refusal};
+
+/// Until the head of an answer is there. A list may be made of all of etcd before it.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Until the text of a refusal is there, and how much of it is read.
+const REFUSAL: (Duration, usize) = (Duration::from_secs(5), 64 << 10);
+
+/// A client whose connections fail is made anew after so long, in case that this is what it was made of.
+const RENEW: Duration = Duration::from_secs(60);
+
+/// Asks the API server.
+///
+/// `kube` reads a token's file each minute, and runs a credential plugin again before what it gave ends. The rest is
+/// done here: when the kubeconfig or a file that it names (certificates, their keys, tokens) is another than it was, or
+/// the API server does not know us, the next request is made by a new client. If there can be none, as files are being
+/// replaced, the old one goes on.
+#[derive(Debug)]
+pub struct Client {
+    access: Option<Access>,
+    made: Mutex<Made>,
+}
+
+struct Made {
+    client: kube::Client,
+    files: Files,
+    at: Instant,
+    /// Whether there should be a new one.
+    is_stale: bool,
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut of = f.debug_struct("Made");
+        of.field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Made {
+    fn new(client: kube::Client, files: Files) -> Self {
+        Self {
+            client,
+            files,
+            at: Instant::now(),
+            is_stale: false,
+        }
+    }
+}
+
+impl Client {
+    /// A client. The API server is not asked yet.
+    ///
+    /// # Errors
+    /// What says where it is, or as whom it is asked, cannot be read.
+    pub async fn new(access: Access) -> Result<Self, AccessError> {
+        let (client, files) = make(&access).await?;
+        Ok(Self {
+            access: Some(access),
+            made: Mutex::new(Made::new(client, files)),
+        })
+    }
+
+    /// A client that stays as it is.
+    pub fn fixed(client: kube::Client) -> Self {
+        Self {
+            access: None,
+            made: Mutex::new(Made::new(client, Files::default())),
+        }
+    }
+
+    /// Asks for a path, with its query.
+    ///
+    /// # Errors
+    /// There is no answer in time, or it is a refusal.
+    pub async fn get(&self, path: &str) -> Result<Lines, Error> {
+        let request = Request::get(path)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("picket/", env!("CARGO_PKG_VERSION")))
+            .body(Body::empty())
+            .map_err(|error| Error::Unreadable(error.to_string()))?;
+        let client = self.current().await;
+        let answer = match timeout(HEAD, client.send(request)).await {
+            Err(_) => Err(Error::Silent(HEAD)),
+            Ok(Err(kube::Error::Service(error))) => Err(Error::Unreachable(chain(error.as_ref()))),
+            Ok(Err(error)) => Err(Error::Unreachable(chain(&error))),
+            Ok(Ok(answer)) => Ok(answer),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let mut made = self.made.lock().await;
+                made.is_stale |= made.at.elapsed() >= RENEW;
+                return Err(error);
+            }
+        };
+        let (head, body) = answer.into_parts();
+        let body = Lines::new(body);
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        if head.status == StatusCode::UNAUTHORIZED {
+            self.made.lock().await.is_stale = true;
+        }
+        let after = head.headers.get(RETRY_AFTER);
+        let after = after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let body = body.beginning(REFUSAL.0, REFUSAL.1).await;
+        let refusal = Refusal::read(head.status.as_u16(), after.map(Duration::from_secs), &body);
+        Err(Error::Refused(refusal))
+    }
+
+    /// The client that asks now.
+    async fn current(&self) -> kube::Client {
+        let mut made = self.made.lock().await;
+        if let Some(access) = &self.access
+            && (made.is_stale || made.files.have_changed())
+        {
+            match make(access).await {
+                Ok((client, files)) => *made = Made::new(client, files),
+                Err(error) => {
+                    tracing::warn!("the API server is asked as before: {error}");
+                }
+            }
+        }
+        made.client.clone()
+    }
+}
+
+async fn make(access: &Access) -> Result<(kube::Client, Files), AccessError> {
+    let (config, files) = access.config().await?;
+    let client = kube::Client::try_from(config).map_err(|error| access.error(&error))?;
+    Ok((client, files))
+}
