@@ -17,10 +17,11 @@ mod lossy;
 mod repeated;
 
 use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, Registry, filter::LevelFilter};
+use tracing_subscriber::{Layer, Registry};
 
 pub use lossy::Flush;
 pub use repeated::{Ended, Repeated, Seen};
@@ -64,7 +65,13 @@ where
             .with_span_list(false)
             .boxed(),
     };
-    layer.with_filter(LevelFilter::from_level(level))
+    // Of each attempt it would say that it failed, where the agent says it once and when it ends.
+    let of_client = match level > Level::INFO {
+        true => LevelFilter::from_level(level),
+        false => LevelFilter::OFF,
+    };
+    let targets = Targets::new().with_default(level);
+    layer.with_filter(targets.with_target("kube_client", of_client))
 }
 
 #[cfg(test)]
@@ -101,6 +108,7 @@ mod tests {
                 "the kernel\nrefused \u{1b}[31m"
             );
             tracing::debug!("synced");
+            tracing::error!(target: "kube_client::client::builder", "failed with");
         });
         let bytes = lines.0.lock().expect("no panic").clone();
         String::from_utf8(bytes).expect("text")
@@ -134,5 +142,11 @@ mod tests {
     fn lines_below_the_level_are_not_written() {
         assert!(!written(Format::Text, Level::INFO).contains("synced"));
         assert!(written(Format::Text, Level::DEBUG).contains("synced"));
+    }
+
+    #[test]
+    fn what_the_client_of_the_api_server_says_of_each_attempt_is_for_debugging() {
+        assert!(!written(Format::Text, Level::INFO).contains("failed with"));
+        assert!(written(Format::Text, Level::DEBUG).contains("failed with"));
     }
 }

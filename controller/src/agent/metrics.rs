@@ -26,10 +26,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::labels::{FailureReason, SyncType};
-use self::labels::{ObjectLabels, ObjectType, ReasonLabels, SyncLabels};
+use self::labels::{ObjectLabels, ObjectType, ReasonLabels, ResourceLabels, SyncLabels};
 use self::objects::Objects;
 use super::snapshot::Snapshot;
 use super::status::{is_note, local_pods};
+use crate::kubernetes::Resource;
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -55,6 +56,8 @@ pub struct Metrics {
     compile: Histogram,
     drift_repairs: Counter,
     revoked: Counter,
+    watch_restarts: Family<ResourceLabels, Counter>,
+    watch_heard: Family<ResourceLabels, Seconds>,
     of_snapshot: OfSnapshot,
 }
 
@@ -133,6 +136,18 @@ impl Metrics {
                 "Open connections that a change of policies forbade and that were cut",
                 Counter::default(),
             ),
+            watch_restarts: plain(
+                &mut registry,
+                "picket_watch_restarts",
+                "Watches of the API server that ended, as each does after some minutes, or failed",
+                Family::default(),
+            ),
+            watch_heard: seconds(
+                &mut registry,
+                "picket_watch_last_contact_timestamp",
+                "When the API server last gave what it was asked for, since 1970; 0 for never",
+                Family::default(),
+            ),
             of_snapshot: OfSnapshot::register(&mut registry),
             registry: Arc::default(),
         };
@@ -199,6 +214,26 @@ impl Metrics {
     /// So many open connections were cut.
     pub fn revoked(&self, connections: u64) {
         self.revoked.inc_by(connections);
+    }
+
+    /// The API server is asked for this kind, and has not given anything yet.
+    pub fn watch_begun(&self, resource: Resource) {
+        let labels = ResourceLabels { resource };
+        // So that the first restart is an increase.
+        drop(self.watch_restarts.get_or_create(&labels));
+        drop(self.watch_heard.get_or_create(&labels));
+    }
+
+    /// A watch of the API server is over, and is begun again.
+    pub fn watch_restarted(&self, resource: Resource) {
+        let labels = ResourceLabels { resource };
+        self.watch_restarts.get_or_create(&labels).inc();
+    }
+
+    /// The API server gave what it was asked for.
+    pub fn watch_heard(&self, resource: Resource, at: SystemTime) {
+        let labels = ResourceLabels { resource };
+        self.watch_heard.get_or_create(&labels).set(since_1970(at));
     }
 
     /// Everything in Prometheus' text format ([`CONTENT_TYPE`]), with the numbers of this snapshot.

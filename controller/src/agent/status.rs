@@ -38,7 +38,7 @@ pub struct Status {
     pub unprotected: Vec<String>,
     /// How much there is.
     pub counts: Counts,
-    /// Files, or other parts of the source, that cannot be read.
+    /// Files, objects, or kinds of objects that cannot be read.
     pub problems: Vec<SourceProblem>,
     /// Policies whose rules the kernel refused.
     pub refused: Vec<Refused>,
@@ -71,11 +71,11 @@ pub struct Counts {
 /// A part of the source that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceProblem {
-    /// Which, for example a file.
+    /// Which: a file; or of an API server `KIND NAMESPACE/NAME`, or the name of a kind, as `pods`.
     pub of: String,
     /// What is wrong; several lines if there are several things.
     pub message: String,
-    /// Whether no complete state can be had as long as it lasts. If not, the last good state of it is in force.
+    /// Whether no complete state can be had as long as it lasts. If not, what was in force of it stays.
     pub blocks: bool,
 }
 

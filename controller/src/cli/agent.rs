@@ -11,11 +11,13 @@ use super::{BudgetArg, LogArg, NodeEgressArg, RunDirArg};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  picket agent --node node-1
+  picket agent --node node-1 --kubeconfig /etc/picket/kubeconfig --log-format json
   picket agent --node node-1 --manifests /etc/picket/manifests
-  picket agent --node node-1 --manifests manifests/ --log-format json --log-level debug
   picket agent --node node-1 --manifests manifests/ --bridge cni0 --set-bridge-netfilter
 
-It enforces what the folder says from the moment that all of it could be read, and goes on until it is told to stop with
+In a pod it asks the API server as the pod's service account, at KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
+It enforces what the source says from the moment that all of it could be read, and goes on until it is told to stop with
 SIGTERM or SIGINT. The rules stay in force then: picket cleanup removes them. picket status says how it is.";
 
 /// `picket agent`
@@ -24,12 +26,18 @@ pub struct Agent {
     /// The node that it runs on, as pods name it in spec.nodeName
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node: String,
-    /// A folder of manifests that says what the cluster is; it is watched
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    /// A folder of manifests that says what the cluster is, instead of an API server; it is watched
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    pub manifests: Option<PathBuf>,
     /// Take a folder without manifests for a cluster without policies at the start
-    #[arg(long)]
+    #[arg(long, requires = "manifests")]
     pub allow_empty: bool,
+    /// A file that says where the API server is and as whom to ask it, instead of the account of the pod
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig, instead of its current one
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
     /// Own-node egress.
     #[command(flatten)]
     pub node_egress: NodeEgressArg,
@@ -39,8 +47,8 @@ pub struct Agent {
     /// Have the bridges of --bridge hand the packets between their ports to the rules, whenever they come
     #[arg(long, requires = "bridges")]
     pub set_bridge_netfilter: bool,
-    /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
-    #[arg(long)]
+    /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6 in manifests, as old clusters hold them
+    #[arg(long, requires = "manifests")]
     pub lenient_cidr: bool,
     /// What becomes of open connections that are no longer allowed
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Revocation::Revoke)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use futures::future::Either;
 use kernel::{Error, Feature, Features, Nftables, Refusal};
 use nix::errno::Errno;
 use policy_compiler::lower::{Options, RevokedBit};
@@ -25,7 +26,10 @@ use crate::agent::revoke::{self, Handle, Hold, Judged, Revoker, Scope};
 use crate::agent::rundir::RunDir;
 use crate::agent::server::Server;
 use crate::agent::snapshot::Snapshot;
+use crate::agent::source::{Event, Source};
+use crate::agent::watches::Watches;
 use crate::cli::{Agent, OwnTables, Revocation};
+use crate::kubernetes::Access;
 
 pub(super) fn run(arguments: &Agent) -> anyhow::Result<Outcome> {
     let _flush = log::start(
@@ -71,17 +75,8 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         hold: None,
     };
     let owns = owns_tables(arguments)?;
-    let mut source = Folder::watch(
-        &arguments.manifests,
-        folder::Settings {
-            options: validate::Options {
-                lenient_cidr: arguments.lenient_cidr,
-            },
-            allow_empty: arguments.allow_empty,
-            ..folder::Settings::default()
-        },
-    )?;
-    let folder = source.ended();
+    let mut source = source(arguments, &metrics)?;
+    let unwatched = source.ended();
     // The engine blocks while the kernel works, so it has this thread for itself, and the server has another.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -102,7 +97,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
         );
-        info!(node = %arguments.node, manifests = %arguments.manifests.display(), "started");
+        info!(node = %arguments.node, source = %whence(arguments), "started");
         let mut outcome = Outcome::Done;
         let stop = async {
             let failed = tokio::select! {
@@ -110,7 +105,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
                 _ = interrupt.recv() => return,
                 () = ended(revocation) => "judges open connections",
                 () = ended(surroundings) => "looks at bridges",
-                () = folder => "watches the folder",
+                () = unwatched => "watches the source",
             };
             error!("what {failed} has failed: the agent ends with what is in force, to be started again");
             outcome = Outcome::Failed;
@@ -119,6 +114,59 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         info!("stopped; what is in force stays in force");
         anyhow::Ok(outcome)
     })
+}
+
+/// Where the objects come from.
+enum Objects {
+    Folder(Folder),
+    ApiServer(Watches),
+}
+
+impl Objects {
+    fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        match self {
+            Self::Folder(folder) => Either::Left(folder.ended()),
+            Self::ApiServer(watches) => Either::Right(watches.ended()),
+        }
+    }
+}
+
+impl Source for Objects {
+    async fn next(&mut self) -> Event {
+        match self {
+            Self::Folder(folder) => folder.next().await,
+            Self::ApiServer(watches) => watches.next().await,
+        }
+    }
+}
+
+fn source(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Objects> {
+    let Some(folder) = &arguments.manifests else {
+        let access = match &arguments.kubeconfig {
+            Some(path) => Access::Kubeconfig {
+                path: path.clone(),
+                context: arguments.context.clone(),
+            },
+            None => Access::of_pod()?,
+        };
+        let watches = Watches::start(access, &arguments.node, metrics.clone())?;
+        return Ok(Objects::ApiServer(watches));
+    };
+    let settings = folder::Settings {
+        options: validate::Options {
+            lenient_cidr: arguments.lenient_cidr,
+        },
+        allow_empty: arguments.allow_empty,
+        ..folder::Settings::default()
+    };
+    Ok(Objects::Folder(Folder::watch(folder, settings)?))
+}
+
+fn whence(arguments: &Agent) -> String {
+    match (&arguments.manifests, &arguments.kubeconfig) {
+        (Some(path), _) | (None, Some(path)) => path.display().to_string(),
+        (None, None) => "the API server of this pod".to_owned(),
+    }
 }
 
 /// Why there can be no second agent.

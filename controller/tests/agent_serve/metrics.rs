@@ -9,6 +9,7 @@ use std::{env, fs};
 use controller::agent::metrics::{FailureReason, Metrics, SyncType};
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::Problem;
+use controller::kubernetes::Resource;
 
 use super::world::snapshot;
 
@@ -88,6 +89,10 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.compiled(Duration::from_secs(61));
     metrics.drift_repaired();
     metrics.revoked(12);
+    for resource in Resource::ALL {
+        metrics.watch_restarted(resource);
+        metrics.watch_heard(resource, UNIX_EPOCH + Duration::from_secs(1_700_000_001));
+    }
     let problem = Problem {
         message: "broken".to_owned(),
         blocks: false,
@@ -153,7 +158,7 @@ fn every_metric_has_help_a_type_a_base_unit_and_a_value() {
             assert!(name.ends_with("_bytes"), "{name}");
         }
         // Objects of tenants would be series without limit.
-        let closed = ["type", "reason", "version"];
+        let closed = ["type", "reason", "resource", "version"];
         assert!(
             family.labels().iter().all(|label| closed.contains(label)),
             "{name}"
@@ -243,6 +248,11 @@ fn what_the_engine_counts_and_what_the_snapshot_says_is_told() {
     );
     assert_eq!(value("picket_revoked_connections_total"), 12.0);
     assert_eq!(value("picket_drift_repairs_total"), 1.0);
+    assert_eq!(value("picket_watch_restarts_total{resource=\"pods\"}"), 1.0);
+    assert_eq!(
+        value("picket_watch_last_contact_timestamp_seconds{resource=\"networkpolicies\"}"),
+        1_700_000_001.0
+    );
     assert_eq!(value("picket_unattached_endpoints"), 2.0);
     assert_eq!(value("picket_ready"), 1.0);
     assert_eq!(value("picket_policies"), 1.0);

@@ -67,7 +67,7 @@ fn status_names_all_that_is_wrong_and_exits_with_1() {
     for line in [
         "! not applied: the kernel refused set p: ENOMEM",
         "! source: a.yaml: a.yaml: NetworkPolicy shop/x: spec: is required",
-        "! source: a.yaml: line 7: bad (its last good state is in force)",
+        "! source: a.yaml: line 7: bad (what was in force of it stays)",
         "! refused: NetworkPolicy shop/db-from-web: set p: ENOMEM (it isolates its pods and allows nothing)",
         "! over budget: Namespace shop: its policies need at least ",
         "! closed: shop/db, shop/web: they send and receive nothing",

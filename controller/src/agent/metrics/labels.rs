@@ -2,6 +2,8 @@
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
+use crate::kubernetes::Resource;
+
 /// What a sync compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SyncType {
@@ -107,7 +109,7 @@ macro_rules! label_value {
     )*};
 }
 
-label_value!(SyncType, FailureReason, ObjectType);
+label_value!(SyncType, FailureReason, ObjectType, Resource);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SyncLabels {
@@ -122,4 +124,9 @@ pub(super) struct ReasonLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ObjectLabels {
     pub(super) r#type: ObjectType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResourceLabels {
+    pub(super) resource: Resource,
 }

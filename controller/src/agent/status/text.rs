@@ -63,7 +63,7 @@ impl fmt::Display for Status {
             let effect = if of.blocks {
                 "blocks the start"
             } else {
-                "its last good state is in force"
+                "what was in force of it stays"
             };
             problem(
                 f,
