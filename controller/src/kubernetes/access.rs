@@ -81,15 +81,16 @@ impl Access {
 
     /// Reads what there is, and names the files that it came from.
     fn read(&self) -> Result<(Kubeconfig, KubeConfigOptions, Files), AccessError> {
-        let (mut kubeconfig, context, mut paths) = match self {
+        let (mut kubeconfig, context, mut files) = match self {
             Self::Kubeconfig { path, context } => {
+                let files = Files::now([path.clone()]);
                 let kubeconfig = Kubeconfig::read_from(path);
                 let kubeconfig = kubeconfig.map_err(|error| self.error(&error))?;
-                (kubeconfig, context.clone(), vec![path.clone()])
+                (kubeconfig, context.clone(), files)
             }
-            Self::Account { folder, server } => (account(folder, server), None, Vec::new()),
+            Self::Account { folder, server } => (account(folder, server), None, Files::default()),
         };
-        paths.extend(named(&kubeconfig));
+        files.0.extend(Files::now(named(&kubeconfig)).0);
         for info in &mut kubeconfig.auth_infos {
             if let Some(info) = &mut info.auth_info
                 && info.token_file.is_some()
@@ -102,7 +103,7 @@ impl Access {
             context,
             ..KubeConfigOptions::default()
         };
-        Ok((kubeconfig, options, Files::now(paths)))
+        Ok((kubeconfig, options, files))
     }
 
     /// What a client needs, and the files that it came from.
@@ -210,8 +211,8 @@ pub(super) struct Files(Vec<(PathBuf, Option<Version>)>);
 type Version = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Files {
-    /// As they are now. What is read after this is at least as new.
-    fn now(paths: Vec<PathBuf>) -> Self {
+    /// As they are now. What is read after this is at least as new, so that no change is missed.
+    fn now(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let with_version = |path: PathBuf| {
             let version = fs::metadata(&path).ok().map(|of| {
                 let modified = (of.mtime(), of.mtime_nsec());
@@ -231,7 +232,7 @@ impl Files {
     /// Whether any is another now.
     pub(super) fn have_changed(&self) -> bool {
         let paths = self.0.iter().map(|(path, _)| path.clone());
-        *self != Self::now(paths.collect())
+        *self != Self::now(paths)
     }
 }
 

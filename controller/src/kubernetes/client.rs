@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode};
+use jiff::Timestamp;
 use kube::client::Body;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -23,9 +24,9 @@ const RENEW: Duration = Duration::from_secs(60);
 
 /// Asks the API server.
 ///
-/// `kube` reads a token's file each minute, and runs a credential plugin again before what it gave ends. The rest is
-/// done here: when the kubeconfig or a file that it names (certificates, their keys, tokens) is another than it was, or
-/// the API server does not know us, the next request is made by a new client. If there can be none, as files are being
+/// `kube` reads a token's file each minute, and runs a credential plugin again before a token that it gave ends. The rest
+/// is done here: when the kubeconfig or a file that it names (certificates, their keys, tokens) is another than it was, a
+/// certificate that a plugin gave ends, or the API server does not know us, the next request is made by a new client. If there can be none, as files are being
 /// replaced, the old one goes on.
 #[derive(Debug)]
 pub struct Client {
@@ -56,6 +57,14 @@ impl Made {
             at: Instant::now(),
             is_stale: false,
         }
+    }
+
+    /// Whether a credential plugin gave a certificate that ends now.
+    fn has_expired(&self) -> bool {
+        let until = self.client.valid_until().as_ref();
+        let ends = until.is_some_and(|until| *until <= Timestamp::now() + RENEW);
+        // Whatever the clock says, a plugin is not run for each request.
+        ends && self.at.elapsed() >= RENEW
     }
 }
 
@@ -124,7 +133,7 @@ impl Client {
     async fn current(&self) -> kube::Client {
         let mut made = self.made.lock().await;
         if let Some(access) = &self.access
-            && (made.is_stale || made.files.have_changed())
+            && (made.is_stale || made.files.have_changed() || made.has_expired())
         {
             match make(access).await {
                 Ok((client, files)) => *made = Made::new(client, files),

@@ -43,26 +43,11 @@ struct Metadata {
     r#continue: String,
 }
 
-/// Lists all objects, page by page, as new as etcd. If it takes so long that the API server forgets the version, all is
-/// listed again in one piece.
+/// Lists all objects, page by page, as new as etcd.
 ///
 /// # Errors
-/// A page cannot be had.
+/// A page cannot be had. If it took so long that the API server forgot the version, all has to be listed again.
 pub async fn all(client: &Client, selection: &Selection, options: Options) -> Result<List, Error> {
-    match pages(client, selection, options, Some(LIMIT)).await {
-        Err(Error::Refused(refusal)) if refusal.is_expired() => {
-            pages(client, selection, options, None).await
-        }
-        other => other,
-    }
-}
-
-async fn pages(
-    client: &Client,
-    selection: &Selection,
-    options: Options,
-    limit: Option<u32>,
-) -> Result<List, Error> {
     let mut list = List {
         items: Vec::new(),
         nameless: Vec::new(),
@@ -70,7 +55,7 @@ async fn pages(
     };
     let mut next: Option<String> = None;
     loop {
-        let answer = client.get(&selection.page(limit, next.as_deref())).await?;
+        let answer = client.get(&selection.page(LIMIT, next.as_deref())).await?;
         let text = text(answer.all(PAGE).await?);
         let page: Page<'_> = read(&text)?;
         for raw in page.items.unwrap_or_default() {

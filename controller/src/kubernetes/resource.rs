@@ -116,10 +116,8 @@ impl Selection {
     }
 
     /// A page of a list that is as new as etcd.
-    pub(super) fn page(&self, limit: Option<u32>, next: Option<&str>) -> String {
-        let limit = limit.map(|limit| limit.to_string());
-        let query = [("limit", limit.as_deref()), ("continue", next)];
-        self.path(&query)
+    pub(super) fn page(&self, limit: u32, next: Option<&str>) -> String {
+        self.path(&[("limit", Some(&limit.to_string())), ("continue", next)])
     }
 
     /// A watch that begins with a list that is as new as etcd, and says where it ends.
@@ -194,12 +192,12 @@ mod tests {
     fn nothing_of_a_value_reaches_the_syntax_of_a_path() {
         let selection = Selection::of_node(Resource::Nodes, "a&watch=true#/é");
         assert_eq!(
-            selection.page(Some(500), Some("eyJ2Ijo=")),
+            selection.page(500, Some("eyJ2Ijo=")),
             "/api/v1/nodes?fieldSelector=metadata.name%3Da%26watch%3Dtrue%23%2F%C3%A9&limit=500&continue=eyJ2Ijo%3D"
         );
         assert_eq!(
-            Selection::all(Resource::NetworkPolicies).page(None, None),
-            "/apis/networking.k8s.io/v1/networkpolicies"
+            Selection::all(Resource::NetworkPolicies).page(500, None),
+            "/apis/networking.k8s.io/v1/networkpolicies?limit=500"
         );
     }
 

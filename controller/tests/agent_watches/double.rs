@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Text(String),
     /// This body, and nothing after it, not even an end.
     Stall(String),
+    /// This body, over and over, as fast as it is taken.
+    Flood(String),
     /// No head for so long.
     NoHead,
     /// No connection.
@@ -158,6 +160,12 @@ impl Double {
         }
     }
 
+    /// Ends the watches of a kind.
+    pub(crate) fn end_of(&self, resource: Resource) {
+        let mut inner = self.inner();
+        inner.watches.retain(|(of, _)| *of != resource);
+    }
+
     /// From before now nobody can go on.
     pub(crate) fn compact(&self) {
         let mut inner = self.inner();
@@ -247,6 +255,11 @@ impl Double {
                 sender.unbounded_send(Ok(Frame::data(text.into()))).unwrap();
                 std::mem::forget(sender);
                 return Ok(Response::new(streamed(body)));
+            }
+            Some((.., Fault::Flood(text))) => {
+                let text = Bytes::from(text);
+                let body = futures::stream::repeat_with(move || Ok(Frame::data(text.clone())));
+                return Ok(Response::new(StreamBody::new(body.boxed())));
             }
             None => {}
         }
