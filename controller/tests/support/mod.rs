@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+mod folder;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,6 +15,9 @@ use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::model::Cluster;
 use policy_compiler::validate::Options;
 use testbed::{Namespace, Network, ProbeOptions};
+
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub(crate) use folder::Folder;
 
 /// The folder of the cases.
 pub(crate) const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/cases");
