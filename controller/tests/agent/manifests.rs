@@ -42,7 +42,7 @@ pub(crate) fn pod(name: &str, group: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\n\
          metadata: {{name: {name}, namespace: x, labels: {{app: {name}, group: {group}}}}}\n\
-         spec: {{nodeName: {}, containers: [{{name: c, ports: [{{name: web, containerPort: 80}}]}}]}}\n\
+         spec: {{nodeName: {}, containers: [{{name: c, image: registry.example/c:1, ports: [{{name: web, containerPort: 80}}]}}]}}\n\
          status: {{phase: Running, podIP: {four}, podIPs: [{{ip: {four}}}, {{ip: \"{six}\"}}]}}\n",
         node_of(name),
         four = address(name, false),

@@ -42,13 +42,14 @@ async fn apply_objects(client: &Client, objects: Vec<Value>) {
     let params = PatchParams::apply("test").force();
     for mut object in objects {
         let status = object.as_object_mut().unwrap().remove("status");
-        let (api, mut object) = typed(client, object);
+        let (api, object) = typed(client, object);
         let name = object.name_any();
         let patch = Patch::Apply(&object);
         api.patch(&name, &params, &patch).await.unwrap();
         if let Some(status) = status {
-            object.data = json!({"status": status});
-            let patch = Patch::Apply(&object);
+            // Server-side apply refuses a Node with two addresses of one type, which dual-stack ones have.
+            let (params, patch) = (PatchParams::default(), json!({"status": status}));
+            let patch = Patch::Merge(&patch);
             api.patch_status(&name, &params, &patch).await.unwrap();
         }
     }
