@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use policy_compiler::api;
-use policy_compiler::index::{Object, ObjectId};
+use policy_compiler::index::{Interner, Object, ObjectId};
 use policy_compiler::validate::{self, FieldError, Options};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +21,15 @@ pub struct Item {
     pub version: Option<String>,
     /// The object, if it is valid.
     pub read: Result<Object, Bad>,
+}
+
+impl Item {
+    /// The same, with values that others have too: many pods are listed before an index has them.
+    #[must_use]
+    pub fn interned(mut self, interner: &mut Interner) -> Self {
+        self.read = self.read.map(|object| interner.object(object));
+        self
+    }
 }
 
 /// An object that cannot be read, or that the API server should have refused.

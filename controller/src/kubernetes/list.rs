@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use policy_compiler::index::Interner;
 use policy_compiler::validate::Options;
 
 use super::decode::item;
@@ -47,7 +48,12 @@ struct Metadata {
 ///
 /// # Errors
 /// A page cannot be had. If it took so long that the API server forgot the version, all has to be listed again.
-pub async fn all(client: &Client, selection: &Selection, options: Options) -> Result<List, Error> {
+pub async fn all(
+    client: &Client,
+    selection: &Selection,
+    options: Options,
+    interner: &mut Interner,
+) -> Result<List, Error> {
     let mut list = List {
         items: Vec::new(),
         nameless: Vec::new(),
@@ -60,7 +66,7 @@ pub async fn all(client: &Client, selection: &Selection, options: Options) -> Re
         let page: Page<'_> = read(&text)?;
         for raw in page.items.unwrap_or_default() {
             match item(selection.resource, raw.get(), options) {
-                Ok(item) => list.items.push(item),
+                Ok(item) => list.items.push(item.interned(interner)),
                 Err(wrong) => list.nameless.push(wrong),
             }
         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use policy_compiler::index::Interner;
 use policy_compiler::validate::Options;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -56,6 +57,7 @@ pub(super) struct Watch {
     pub(super) options: Options,
     pub(super) metrics: Metrics,
     pub(super) updates: mpsc::Sender<(Resource, Update)>,
+    interner: Interner,
     state: State,
 }
 
@@ -104,6 +106,7 @@ impl Watch {
             options,
             metrics,
             updates,
+            interner: Interner::default(),
             state: State {
                 from: None,
                 streaming: Streaming::Yes,
@@ -231,7 +234,10 @@ impl Watch {
                 }
             };
             match kubernetes::line(resource, &line, self.options).map_err(to("watch"))? {
-                Line::Applied(item) => drop(items.insert(item.id.clone(), item)),
+                Line::Applied(item) => {
+                    let item = item.interned(&mut self.interner);
+                    items.insert(item.id.clone(), item);
+                }
                 Line::Deleted(id, _) => drop(items.remove(&id)),
                 Line::Nameless(wrong) => nameless.push(wrong),
                 Line::Refused(refusal) => return Err(to("watch")(Error::Refused(refusal))),
@@ -250,7 +256,13 @@ impl Watch {
     }
 
     async fn list(&mut self) -> Result<(), Failure> {
-        let list = kubernetes::all(&self.client, &self.selection, self.options).await;
+        let list = kubernetes::all(
+            &self.client,
+            &self.selection,
+            self.options,
+            &mut self.interner,
+        )
+        .await;
         let list = list.map_err(to("list"))?;
         self.state.from = Some(list.version);
         self.say(Update::Listed(list.items, list.nameless)).await?;
