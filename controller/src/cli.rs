@@ -15,7 +15,7 @@ mod status;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use policy_compiler::evaluate::NodeEgress;
 
 pub use self::agent::{Agent, OwnTables, Revocation};
@@ -40,6 +40,25 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads the process's arguments. Named `kubectl-picket`, it is a plugin of kubectl, and says so.
+    pub fn from_arguments() -> Self {
+        let mut arguments = std::env::args_os();
+        let program = arguments.next().map(PathBuf::from).unwrap_or_default();
+        let is_plugin = program
+            .file_stem()
+            .is_some_and(|name| name == "kubectl-picket");
+        let name = if is_plugin {
+            "kubectl picket"
+        } else {
+            "picket"
+        };
+        let command = Self::command().bin_name(name);
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
 /// What each exit code means.
 pub const EXIT_CODES: &str = "\
 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
@@ -49,6 +68,7 @@ not answer.";
 const EXAMPLES: &str = "\
 Examples:
   picket explain -f manifests/ shop/web shop/db 5432/tcp
+  picket explain shop/web shop/db 5432/tcp               in the cluster of your kubeconfig
   picket lint -f manifests/
   picket verify -f manifests/
   kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1";
@@ -136,15 +156,29 @@ say. An error names the policies, and the exit code is 1.";
 /// Where objects come from.
 #[derive(Debug, Args)]
 pub struct Input {
-    /// A YAML or JSON file, a folder of them, or - for standard input
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    /// A YAML or JSON file, a folder of them, or - for standard input; without any, the cluster of the kubeconfig
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The namespace of objects that name none, as kubectl apply -n has it; default if absent
+    /// The namespace of objects and pods that name none, as kubectl -n has it; by default the context's, else default
     #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub namespace: Option<String>,
+    /// The cluster that is read.
+    #[command(flatten)]
+    pub cluster: ClusterArg,
     /// Accept CIDRs with host bits, leading zeros or IPv4-mapped IPv6, as old clusters hold them
     #[arg(long)]
     pub lenient_cidr: bool,
+}
+
+/// The cluster that is read where no files are named.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ClusterArg {
+    /// Which kubeconfig says where the cluster is; by default KUBECONFIG, else ~/.kube/config
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Its context, if not the current one
+    #[arg(long, value_name = "NAME", conflicts_with = "paths", value_parser = NonEmptyStringValueParser::new())]
+    pub context: Option<String>,
 }
 
 /// The own-node egress switch.
@@ -214,7 +248,7 @@ pub struct Explain {
     #[command(flatten)]
     pub input: Input,
     /// Ask the agent of this node, in place of files
-    #[arg(long, conflicts_with_all = ["paths", "lenient_cidr", "node_egress"])]
+    #[arg(long, conflicts_with_all = ["paths", "kubeconfig", "context", "lenient_cidr", "node_egress"])]
     pub live: bool,
     /// The agent's directory.
     #[command(flatten)]

@@ -7,6 +7,7 @@ mod completions;
 mod diff;
 mod explain;
 mod lint;
+mod live;
 mod man;
 mod matrix;
 mod preflight;
@@ -18,7 +19,6 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
 use policy_compiler::lower::Bridges;
 use policy_compiler::model::{Cluster, InterfaceName, InterfaceNameError};
 use policy_compiler::validate::Options;
@@ -43,7 +43,7 @@ enum Outcome {
 
 /// Runs the program: arguments from the process, answers on stdout, everything else on stderr.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments();
     let result = match &cli.command {
         Command::Agent(arguments) => agent::run(arguments),
         Command::Cleanup(arguments) => cleanup::run(arguments),
@@ -115,11 +115,24 @@ fn read(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<(Loaded, Cluster)> {
     let namespace = input.namespace.as_deref();
-    let loaded = source::load_beside(beside, namespace, &input.paths, stdin)?;
-    notes.extend(source::summary(&loaded.notes));
-    let options = Options {
-        lenient_cidr: input.lenient_cidr,
+    let loaded = if input.paths.is_empty() {
+        let dump = live::dump(&input.cluster)?;
+        notes.extend(dump.notes.iter().cloned());
+        live::with(&dump, namespace, &[])?
+    } else {
+        source::load_beside(beside, namespace, &input.paths, stdin)?
     };
+    build(loaded, input.lenient_cidr || input.paths.is_empty(), notes)
+}
+
+/// Validates; what was assumed is added to the notes. Clusters may hold CIDRs that they would refuse now.
+fn build(
+    loaded: Loaded,
+    lenient_cidr: bool,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(Loaded, Cluster)> {
+    notes.extend(source::summary(&loaded.notes));
+    let options = Options { lenient_cidr };
     let cluster = cluster::build(&loaded, options)?;
     notes.extend(source::few(cluster::disputed_addresses(&cluster)));
     Ok((loaded, cluster))

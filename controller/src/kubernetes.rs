@@ -13,6 +13,7 @@
 mod access;
 mod client;
 mod decode;
+mod dump;
 mod error;
 mod lines;
 mod list;
@@ -22,6 +23,7 @@ mod stand_in;
 pub use access::{Access, AccessError};
 pub use client::Client;
 pub use decode::{Bad, Item, Line, line};
+pub use dump::{Dump, DumpError, Id, context_namespace};
 pub use error::{Error, Refusal};
 pub use lines::Lines;
 pub use list::{List, all, version};

@@ -7,7 +7,7 @@ use policy_compiler::model::Cluster;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Outcome, load, read_flows};
+use super::{Outcome, live, load, read_flows};
 use crate::agent::server::client::Client;
 use crate::agent::server::protocol::Kind;
 use crate::cli::{Explain, Output};
@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
     ) {
         (Some(path), ..) => read_flows(path, &arguments.input)?,
         (None, Some(from), Some(to), Some(port)) => {
-            let namespace = arguments.input.namespace.as_deref().unwrap_or("default");
+            let namespace = live::namespace(&arguments.input);
+            let namespace = namespace.as_deref().unwrap_or("default");
             let end = |text: &str| End::parse_short(text, namespace).map_err(anyhow::Error::msg);
             let (protocol, port) = parse_port(port).map_err(anyhow::Error::msg)?;
             vec![Question {
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &Explain) -> anyhow::Result<Outcome> {
     };
     let mut answer: Answering = if arguments.live {
         let mut client = Client::connect(&arguments.run_dir.run_dir)?;
-        Box::new(move |question| live(&mut client, question))
+        Box::new(move |question| ask(&mut client, question))
     } else {
         let cluster = load(&arguments.input)?;
         let node_egress = arguments.node_egress.node_egress.into();
@@ -102,7 +103,7 @@ fn from_files(
 }
 
 /// By what the agent has.
-fn live(client: &mut Client, question: &Question) -> anyhow::Result<Said> {
+fn ask(client: &mut Client, question: &Question) -> anyhow::Result<Said> {
     let flow = write_line(question)?;
     let answer: Box<RawValue> = client.ask(Kind::Explain, Some(flow))?;
     let told: Told = serde_json::from_str(answer.get())?;

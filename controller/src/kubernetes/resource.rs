@@ -173,7 +173,7 @@ impl Selection {
 }
 
 /// RFC 3986: everything but unreserved characters is escaped.
-fn escape(path: &mut String, value: &str) {
+pub(super) fn escape(path: &mut String, value: &str) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));

@@ -104,18 +104,9 @@ pub fn load_beside(
     paths: &[PathBuf],
     stdin: &mut dyn Read,
 ) -> Result<Loaded, Errors> {
-    let listing = read::files::list(paths);
     let mut source = Source::default();
     source.decoder.namespace = namespace.map(str::to_owned);
-    source.decoder.problems = listing.problems;
-    source.decoder.notes = listing.notes;
-    for input in listing.inputs {
-        let name = input.name();
-        match input.read(stdin) {
-            Ok(bytes) => source.add(&name, &bytes),
-            Err(cause) => source.decoder.problems.push(Problem::of_file(&name, cause)),
-        }
-    }
+    source.add_paths(paths, stdin);
     source.decoder.name_generated();
     // A job with a mistyped path must not pass.
     if let Some(skipped) = source.decoder.found_nothing() {
@@ -127,6 +118,26 @@ pub fn load_beside(
             .push(Problem::of_file(&names.join(", ").into(), cause));
     }
     source.finish(beside)
+}
+
+/// Files that are in memory, as [`load_bytes`], and PATH arguments beside them.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(
+    files: &[(String, Vec<u8>)],
+    namespace: Option<&str>,
+    paths: &[PathBuf],
+    stdin: &mut dyn Read,
+) -> Result<Loaded, Errors> {
+    let mut source = Source::default();
+    source.decoder.namespace = namespace.map(str::to_owned);
+    for (name, bytes) in files {
+        source.add(&name.as_str().into(), bytes);
+    }
+    source.add_paths(paths, stdin);
+    source.finish(&[])
 }
 
 /// The text of one file that is not a manifest, `-` for `stdin`, within the limits of one: its size, UTF-8 without
@@ -167,6 +178,19 @@ struct Source {
 }
 
 impl Source {
+    fn add_paths(&mut self, paths: &[PathBuf], stdin: &mut dyn Read) {
+        let listing = read::files::list(paths);
+        self.decoder.problems.extend(listing.problems);
+        self.decoder.notes.extend(listing.notes);
+        for input in listing.inputs {
+            let name = input.name();
+            match input.read(stdin) {
+                Ok(bytes) => self.add(&name, &bytes),
+                Err(cause) => self.decoder.problems.push(Problem::of_file(&name, cause)),
+            }
+        }
+    }
+
     fn add(&mut self, name: &Arc<str>, bytes: &[u8]) {
         let (documents, problem) = read::documents(name, bytes);
         self.take(documents, problem);

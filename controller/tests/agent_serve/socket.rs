@@ -292,7 +292,7 @@ fn live_and_files_exclude_each_other() {
             "b",
             "80",
         ],
-        &["explain", "a", "b", "80"],
+        &["explain", "--live", "--context", "c", "a", "b", "80"],
     ] {
         let output = picket(arguments, "");
         exits(&output, 2);
