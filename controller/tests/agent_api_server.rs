@@ -4,6 +4,8 @@
 
 #[path = "support/api_server/mod.rs"]
 mod api_server;
+#[path = "agent_api_server/chaos.rs"]
+mod chaos;
 #[path = "agent_api_server/cluster.rs"]
 mod cluster;
 #[path = "agent_api_server/latency.rs"]

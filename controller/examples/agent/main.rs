@@ -158,10 +158,10 @@ struct Load {
 struct Round {
     /// By [`PERCENTILES`].
     latencies: [f64; PERCENTILES.len()],
-    /// What the index took of a commit.
-    index: f64,
+    /// What the index took of a commit, half of them and 99 of 100.
+    index: [f64; 2],
     /// What planning and the kernel took of it.
-    kernel: f64,
+    kernel: [f64; 2],
     /// Time on a processor per second.
     processor: f64,
     /// Events of a hundred after which connections were judged.
@@ -218,8 +218,12 @@ impl Load {
             };
             line(&what, "ms", &|round| round.latencies[index]);
         }
-        line("  of that the index, p50", "ms", &|round| round.index);
-        line("  plan and kernel, p50", "ms", &|round| round.kernel);
+        for (place, percent) in [50, 99].into_iter().enumerate() {
+            let what = format!("  of that the index, p{percent}");
+            line(&what, "ms", &|round| round.index[place]);
+            let what = format!("  plan and kernel, p{percent}");
+            line(&what, "ms", &|round| round.kernel[place]);
+        }
         line("events that change something here", "%", &|round| {
             round.judged
         });
@@ -317,8 +321,8 @@ impl Load {
         let processor = Taken::now()?.processor.saturating_sub(before.processor);
         Ok(Round {
             latencies: PERCENTILES.map(|percent| percentile(&mut latencies, percent)),
-            index: percentile(&mut index, 50),
-            kernel: percentile(&mut kernel, 50),
+            index: [50, 99].map(|percent| percentile(&mut index, percent)),
+            kernel: [50, 99].map(|percent| percentile(&mut kernel, percent)),
             processor: milliseconds(processor) / start.elapsed().as_secs_f64(),
             judged: 100.0 * f64::from(judged as u32) / events as f64,
         })

@@ -7,7 +7,7 @@ use crate::live::Agent;
 use crate::manifests::{CHANGING, pod, policy};
 
 /// Numbers that are the same each time.
-fn random(mut state: u32) -> impl FnMut(u32) -> u32 {
+pub(crate) fn random(mut state: u32) -> impl FnMut(u32) -> u32 {
     move |below| {
         // xorshift32, Marsaglia 2003.
         state ^= state << 13;
@@ -17,7 +17,7 @@ fn random(mut state: u32) -> impl FnMut(u32) -> u32 {
     }
 }
 
-fn full() -> (Cluster, Agent) {
+pub(crate) fn full() -> (Cluster, Agent) {
     let mut cluster = Cluster::new();
     for (index, name) in CHANGING.iter().enumerate() {
         let group = if index % 2 == 0 { "one" } else { "two" };

@@ -6,7 +6,7 @@ use policy_compiler::model::{LabelSelector, NamespacedName, NetworkPolicy, Requi
 use serde_json::{Value, json};
 
 use super::double::{Asks, NoStreams};
-use super::world::{World, namespace, node, pod, policy};
+use super::world::{NODE, World, namespace, node, pod, policy};
 
 fn id(name: &str) -> ObjectId {
     ObjectId::NetworkPolicy(NamespacedName::new("shop", name))
@@ -239,6 +239,21 @@ async fn a_pod_that_never_was_valid_is_known_without_its_ports_or_not_at_all() {
             .message
             .contains("no policy is enforced for it")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_node_holds_up_nothing_either() {
+    let mut world = World::new();
+    let address = json!({"type": "InternalIP", "address": "node.example"});
+    world.double.put(
+        Resource::Nodes,
+        json!({"metadata": {"name": NODE}, "status": {"addresses": [address]}}),
+    );
+    world.until(|world| world.resets == 1).await;
+    assert_eq!(world.names(), ["web"]);
+    let names: Vec<_> = world.problems.keys().cloned().collect();
+    assert_eq!(names, [format!("Node {NODE}")]);
+    assert!(!world.problems[&names[0]].blocks);
 }
 
 #[tokio::test(start_paused = true)]

@@ -274,3 +274,17 @@ async fn an_error_within_a_watch_is_told_and_the_watch_begun_again() {
     world.until(|world| world.problems.is_empty()).await;
     assert_eq!(world.double.asked(Resource::Pods, Asks::Stream).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cuts_silent_connections_after_some_seconds_makes_no_watch_deaf() {
+    let mut world = World::complete().await;
+    for round in 0..20 {
+        world.during(Duration::from_secs(20)).await;
+        let asked = world.double.asked(Resource::NetworkPolicies, Asks::Watch);
+        world.double.end(true);
+        world.during(Duration::from_secs(2)).await;
+        let again = world.double.asked(Resource::NetworkPolicies, Asks::Watch);
+        assert!(again.len() > asked.len(), "round {round}");
+    }
+    assert_eq!(world.problems, [].into());
+}

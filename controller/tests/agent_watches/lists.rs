@@ -302,3 +302,27 @@ async fn a_store_restored_to_an_older_state_is_noticed_and_listed_again() {
     world.double.put(Resource::Pods, pod("late", "10.0.0.8"));
     world.until(|world| world.has_pod("late")).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_version_from_before_is_proof_of_a_restored_store_whatever_it_grows_to() {
+    let mut world = World::complete().await;
+    world.double.set_version(5000);
+    world.double.put(Resource::Pods, pod("lost", "10.0.0.5"));
+    world.until(|world| world.has_pod("lost")).await;
+    // It goes back, somebody hears of it, and it has grown past what was known before anybody asks.
+    let restored = |double: &Double| {
+        double.put(Resource::Namespaces, namespace("shop"));
+        double.put(Resource::Nodes, node(NODE));
+        double.put(Resource::Pods, pod("web", "10.0.0.1"));
+        double.put(Resource::NetworkPolicies, policy("web"));
+    };
+    let older = r#"{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "2001"}}}"#;
+    for resource in Resource::ALL {
+        world.double.send(resource, &format!("{older}\n"));
+    }
+    world
+        .double
+        .quietly(|double| double.restore(9000, restored));
+    world.until(|world| world.names() == ["web"]).await;
+    assert_eq!(world.resets, 1);
+}

@@ -14,7 +14,8 @@ const CLASS: &str = "newcomers";
 
 /// The ruleset with these addresses closed, each with the pod of the node that has it now: nothing passes but what their
 /// node and they exchange. The ruleset need not know them; if it does, what it allows them is taken away. Nobody else's verdicts
-/// change. One without our tables stays as it is.
+/// change. One without our tables stays as it is. Of what only travels inside a bridge (link-local, broadcast) nothing is
+/// guarded before a pod of the node is isolated by a policy.
 #[must_use]
 pub fn close(ruleset: &Ruleset, addresses: &BTreeMap<IpAddr, NamespacedName>) -> Ruleset {
     let mut closed = ruleset.clone();

@@ -407,6 +407,10 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         for _ in 0..ATTEMPTS {
             match self.put_back() {
                 Ok(()) => {
+                    if !self.ready {
+                        // What could not be repaired before is.
+                        self.failure = None;
+                    }
                     if self.settle_drift(Instant::now()) {
                         // Before, there is nothing to judge by yet: it all is when the source is complete.
                         self.publish(self.ready.then_some(Scope::All));
@@ -434,6 +438,14 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         if self.news_due().is_none() {
             // There will be no sync as yet.
             self.repairs.drifted(now);
+            let message = format!(
+                "our tables were changed, and can not be repaired: {}",
+                describe(error)
+            );
+            if self.failure.as_ref() != Some(&message) && self.written.comes(TABLES, &message) {
+                error!("{message}");
+            }
+            self.failure = Some(message);
         }
     }
 

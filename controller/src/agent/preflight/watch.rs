@@ -13,6 +13,9 @@ use super::{Finding, Options, Severity, of_bridges, of_the_rest};
 /// How often bridges are looked at though no event came: the namespace's settings have none.
 const BRIDGES: Duration = Duration::from_secs(10);
 
+/// So long after a look no event leads to the next one: who undoes what is set is not to keep both busy.
+const REST: Duration = Duration::from_millis(200);
+
 /// How often everything is looked at: rules of others may be very many.
 const EVERYTHING: Duration = Duration::from_secs(600);
 
@@ -96,6 +99,7 @@ fn look(
 
 /// Until a bridge came, went or changed, or it is time to look anyway.
 fn wait(links: &mut Option<LinkWatch>) {
+    thread::sleep(REST);
     let end = Instant::now() + BRIDGES;
     loop {
         let left = end.saturating_duration_since(Instant::now());

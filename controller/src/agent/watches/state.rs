@@ -154,10 +154,11 @@ impl State {
         self.kinds.values().all(|kind| kind.is_listed) && self.has_node()
     }
 
+    /// Also one that is not valid is there: without its addresses the kernel knows which are this node's.
     fn has_node(&self) -> bool {
         let node = ObjectId::Node(self.node.clone());
         let nodes = self.kinds.get(&Resource::Nodes);
-        nodes.is_some_and(|nodes| nodes.known.contains_key(&node))
+        nodes.is_some_and(|of| of.known.contains_key(&node) || of.bad.contains_key(&node))
     }
 
     fn apply(&mut self, item: Item) {

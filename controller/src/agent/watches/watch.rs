@@ -34,8 +34,9 @@ pub const LIST_QUIET: Duration = Duration::from_secs(30);
 /// How long a watch lives, at the least and at the most; as client-go's.
 const LIFETIME: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(600));
 
-/// A watch that lived so long is no failure, even if nothing came of it.
-const LONG: Duration = Duration::from_secs(60);
+/// A watch that lived so long is no failure, even if nothing came of it: what is between may end connections that are
+/// silent for some seconds.
+const LONG: Duration = Duration::from_secs(5);
 
 /// Within this time a watch goes on after it ended. After an API server has ended, those of all nodes do.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -277,13 +278,12 @@ impl Watch {
             let line = match lines.next(QUIET).await {
                 Ok(Some(line)) => line,
                 Ok(None) => {
-                    if start.elapsed() >= LONG {
-                        self.state.backoff.reset();
-                    }
+                    self.lived(start.elapsed());
                     return Ok(());
                 }
                 // An established watch that breaks is no trouble if the next one can be had.
                 Err(Error::Silent(_) | Error::Broken(_)) => {
+                    self.lived(start.elapsed());
                     self.state.is_doubtful = true;
                     return Ok(());
                 }
@@ -303,8 +303,9 @@ impl Watch {
             if let (Some(version), Some(from)) = (&version, &self.state.from)
                 && is_before(version, from)
             {
-                self.state.is_doubtful = true;
-                let what = format!("version {version} after {from}");
+                // Its store was restored, or is another: what we know may be what never was.
+                let what = format!("version {version} after {from}, and so all is listed again");
+                self.state.from = None;
                 return Err(to("watch")(Error::Unreadable(what)));
             }
             if let Some(update) = update {
@@ -315,6 +316,13 @@ impl Watch {
             }
             self.state.backoff.reset();
             self.heard().await?;
+        }
+    }
+
+    /// A watch ended after so long.
+    fn lived(&mut self, long: Duration) {
+        if long >= LONG {
+            self.state.backoff.reset();
         }
     }
 
