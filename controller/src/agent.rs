@@ -11,6 +11,7 @@ pub mod dump;
 pub mod enforcer;
 pub mod engine;
 pub mod error;
+pub mod events;
 pub mod folder;
 pub mod log;
 pub mod metrics;

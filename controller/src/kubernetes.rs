@@ -1,4 +1,4 @@
-//! A client of the Kubernetes API server that reads.
+//! A client of the Kubernetes API server that reads, and writes Events.
 //!
 //! ```text
 //! Access ──▶ Client ──▶ Lines ──▶ list: all there is, once
@@ -26,5 +26,5 @@ pub use decode::{Bad, Item, Line, line};
 pub use dump::{Dump, DumpError, Id, context_namespace};
 pub use error::{Error, Refusal};
 pub use lines::Lines;
-pub use list::{List, all, version};
-pub use resource::{Resource, Selection};
+pub use list::{List, all, uid, version};
+pub use resource::{Resource, Selection, escape};

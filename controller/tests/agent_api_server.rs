@@ -8,6 +8,8 @@ mod api_server;
 mod chaos;
 #[path = "agent_api_server/cluster.rs"]
 mod cluster;
+#[path = "agent_api_server/events.rs"]
+mod events;
 #[path = "agent_api_server/latency.rs"]
 mod latency;
 #[path = "agent/live.rs"]

@@ -25,8 +25,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::labels::{FailureReason, SyncType};
-use self::labels::{ObjectLabels, ObjectType, ReasonLabels, ResourceLabels, SyncLabels};
+pub use self::labels::{EventResult, FailureReason, SyncType};
+use self::labels::{
+    ObjectLabels, ObjectType, ReasonLabels, ResourceLabels, ResultLabels, SyncLabels,
+};
 use self::objects::Objects;
 use super::snapshot::Snapshot;
 use super::status::{is_note, local_pods};
@@ -58,6 +60,7 @@ pub struct Metrics {
     revoked: Counter,
     watch_restarts: Family<ResourceLabels, Counter>,
     watch_heard: Family<ResourceLabels, Seconds>,
+    events: Family<ResultLabels, Counter>,
     of_snapshot: OfSnapshot,
 }
 
@@ -148,6 +151,12 @@ impl Metrics {
                 "When the API server last gave what it was asked for, since 1970; 0 for never",
                 Family::default(),
             ),
+            events: plain(
+                &mut registry,
+                "picket_events",
+                "Events of policies that were sent to the API server, or were to be",
+                Family::default(),
+            ),
             of_snapshot: OfSnapshot::register(&mut registry),
             registry: Arc::default(),
         };
@@ -166,6 +175,9 @@ impl Metrics {
                     .sync_failures
                     .get_or_create(&ReasonLabels { reason }),
             );
+        }
+        for result in EventResult::ALL {
+            drop(metrics.events.get_or_create(&ResultLabels { result }));
         }
         Self {
             registry: Arc::new(registry),
@@ -234,6 +246,11 @@ impl Metrics {
     pub fn watch_heard(&self, resource: Resource, at: SystemTime) {
         let labels = ResourceLabels { resource };
         self.watch_heard.get_or_create(&labels).set(since_1970(at));
+    }
+
+    /// An Event was to be sent.
+    pub fn event(&self, result: EventResult) {
+        self.events.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Everything in Prometheus' text format ([`CONTENT_TYPE`]), with the numbers of this snapshot.

@@ -19,7 +19,7 @@
 //!   wrong has none. Each is a problem that names object and field, and holds up nothing else.
 //! - While the API server is away everything stays as it is.
 
-mod backoff;
+pub(super) mod backoff;
 mod state;
 mod watch;
 

@@ -11,13 +11,14 @@ use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Outcome, bridges};
 use crate::agent::alone::Alone;
 use crate::agent::dump;
 use crate::agent::enforcer::Kernel;
 use crate::agent::engine::{Engine, Listener, Settings, Sync};
+use crate::agent::events;
 use crate::agent::folder::{self, Folder};
 use crate::agent::log;
 use crate::agent::metrics::{FailureReason, Metrics, SyncType};
@@ -75,7 +76,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         hold: None,
     };
     let owns = owns_tables(arguments)?;
-    let mut source = source(arguments, &metrics)?;
+    let (mut source, access) = source(arguments, &metrics)?;
     let unwatched = source.ended();
     // The engine blocks while the kernel works, so it has this thread for itself, and the server has another.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,6 +85,11 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
     runtime.block_on(async {
         let kernel = open(owns)?;
         let (engine, snapshots) = Engine::new(source, kernel, listener, settings);
+        if let Some(access) = access
+            && let Err(error) = events::start(access, snapshots.clone(), metrics.clone())
+        {
+            warn!("no Events are sent, since no thread can be started: {error}");
+        }
         let server = Server {
             bind: Some(arguments.metrics_bind),
             socket: run_dir.socket(),
@@ -140,7 +146,8 @@ impl Source for Objects {
     }
 }
 
-fn source(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Objects> {
+/// The source; and if that is an API server, the way to it.
+fn source(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<(Objects, Option<Access>)> {
     let Some(folder) = &arguments.manifests else {
         let access = match &arguments.kubeconfig {
             Some(path) => Access::Kubeconfig {
@@ -149,8 +156,8 @@ fn source(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Objects> {
             },
             None => Access::of_pod()?,
         };
-        let watches = Watches::start(access, &arguments.node, metrics.clone())?;
-        return Ok(Objects::ApiServer(watches));
+        let watches = Watches::start(access.clone(), &arguments.node, metrics.clone())?;
+        return Ok((Objects::ApiServer(watches), Some(access)));
     };
     let settings = folder::Settings {
         options: validate::Options {
@@ -159,7 +166,7 @@ fn source(arguments: &Agent, metrics: &Metrics) -> anyhow::Result<Objects> {
         allow_empty: arguments.allow_empty,
         ..folder::Settings::default()
     };
-    Ok(Objects::Folder(Folder::watch(folder, settings)?))
+    Ok((Objects::Folder(Folder::watch(folder, settings)?), None))
 }
 
 fn whence(arguments: &Agent) -> String {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, StatusCode};
+use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use kube::client::Body;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -18,6 +20,9 @@ const HEAD: Duration = Duration::from_secs(30);
 
 /// Until the text of a refusal is there, and how much of it is read.
 const REFUSAL: (Duration, usize) = (Duration::from_secs(5), 64 << 10);
+
+/// Until what was written is told again, and how much that may be: etcd takes objects of 1.5 MiB.
+const WRITTEN: (Duration, usize) = (Duration::from_secs(10), 4 << 20);
 
 /// A client whose connections fail is made anew after so long, in case that this is what it was made of.
 const RENEW: Duration = Duration::from_secs(60);
@@ -94,10 +99,47 @@ impl Client {
     /// # Errors
     /// There is no answer in time, or it is a refusal.
     pub async fn get(&self, path: &str) -> Result<Lines, Error> {
-        let request = Request::get(path)
+        self.ask(Request::get(path), Body::empty()).await
+    }
+
+    /// Has an object made in a collection, and returns what became of it.
+    ///
+    /// # Errors
+    /// There is no answer in time, or it is a refusal. Without an answer the object may have been made.
+    pub async fn create(&self, path: &str, object: &Value) -> Result<Value, Error> {
+        self.send(Method::POST, path, "application/json", object)
+            .await
+    }
+
+    /// Changes an object by a merge patch (RFC 7386), and returns what became of it.
+    ///
+    /// # Errors
+    /// As [`Client::create`].
+    pub async fn merge(&self, path: &str, patch: &Value) -> Result<Value, Error> {
+        self.send(Method::PATCH, path, "application/merge-patch+json", patch)
+            .await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: &Value,
+    ) -> Result<Value, Error> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(CONTENT_TYPE, media_type);
+        let body = Body::from(body.to_string().into_bytes());
+        let answer = self.ask(request, body).await?;
+        let answer = answer.up_to(WRITTEN.0, WRITTEN.1).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::Unreadable(error.to_string()))
+    }
+
+    async fn ask(&self, request: Builder, body: Body) -> Result<Lines, Error> {
+        let request = request
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("picket/", env!("CARGO_PKG_VERSION")))
-            .body(Body::empty())
+            .body(body)
             .map_err(|error| Error::Unreadable(error.to_string()))?;
         let client = self.current().await;
         let answer = match timeout(HEAD, client.send(request)).await {

@@ -31,6 +31,21 @@ pub enum Error {
     Access(#[from] super::AccessError),
 }
 
+impl Error {
+    /// What went wrong, with the verb and the resource, as a ClusterRole names them.
+    pub fn explain(&self, verb: &str, resource: &str) -> String {
+        match self {
+            Self::Refused(refusal) if refusal.code == 403 => format!(
+                "the API server forbids to {verb} {resource}: the ClusterRole of this account lacks it ({refusal})"
+            ),
+            Self::Refused(refusal) if refusal.code == 401 => format!(
+                "the API server does not know us: the token or the client certificate has expired, or is not of this cluster ({refusal})"
+            ),
+            other => format!("{verb} {resource}: {other}"),
+        }
+    }
+}
+
 /// A Status that says no.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {

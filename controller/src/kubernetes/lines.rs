@@ -68,9 +68,17 @@ impl Lines {
     ///
     /// # Errors
     /// It does not come within this time, breaks off, or is too large.
-    pub(super) async fn all(mut self, within: Duration) -> Result<Vec<u8>, Error> {
+    pub(super) async fn all(self, within: Duration) -> Result<Vec<u8>, Error> {
+        self.up_to(within, PAGE).await
+    }
+
+    /// All of it, which is no more than so many bytes.
+    ///
+    /// # Errors
+    /// As [`Lines::all`].
+    pub(super) async fn up_to(mut self, within: Duration, most: usize) -> Result<Vec<u8>, Error> {
         let all = async {
-            while self.more(within, PAGE).await? {}
+            while self.more(within, most).await? {}
             Ok(std::mem::take(&mut self.buffer))
         };
         let all = timeout(within, all).await;
@@ -142,6 +150,11 @@ mod tests {
         assert!(matches!(lines.next(SOON).await, Err(Error::TooLarge(LINE))));
         let all = Lines::new(Body::from(vec![b'a'; LINE + 1])).all(SOON).await;
         assert_eq!(all.unwrap().len(), LINE + 1);
+        let lines = Lines::new(Body::from(vec![b'a'; LINE + 1]));
+        assert!(matches!(
+            lines.up_to(SOON, LINE).await,
+            Err(Error::TooLarge(LINE))
+        ));
         let lines = Lines::new(Body::from(vec![b'a'; LINE]));
         assert_eq!(lines.beginning(SOON, 10).await.len(), 10);
     }

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use policy_compiler::index::Interner;
+use policy_compiler::model::NamespacedName;
 use policy_compiler::validate::Options;
 
 use super::decode::item;
-use super::{Client, Error, Item, Selection};
+use super::{Client, Error, Item, Resource, Selection};
 
 /// So many objects are in a page.
 const LIMIT: u32 = 500;
@@ -87,6 +88,35 @@ pub async fn version(client: &Client, selection: &Selection) -> Result<String, E
     let text = text(answer.all(PAGE).await?);
     let page: Page<'_> = read(&text)?;
     Ok(page.metadata.resource_version)
+}
+
+/// What tells an object from others that had or will have its name; nothing if it is not there.
+///
+/// # Errors
+/// It cannot be had.
+pub async fn uid(
+    client: &Client,
+    resource: Resource,
+    id: &NamespacedName,
+) -> Result<Option<String>, Error> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Of,
+    }
+    #[derive(Deserialize)]
+    struct Of {
+        uid: String,
+    }
+    let answer = client.get(&resource.one_of(id)).await?;
+    let text = text(answer.all(PAGE).await?);
+    let page: Page<'_> = read(&text)?;
+    let items = page.items.unwrap_or_default();
+    let Some(item) = items.first() else {
+        return Ok(None);
+    };
+    let object: Object =
+        serde_json::from_str(item.get()).map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(Some(object.metadata.uid))
 }
 
 /// A byte that is no UTF-8 spoils the text that it is in, not the page.

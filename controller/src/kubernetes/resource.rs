@@ -57,6 +57,17 @@ impl Resource {
         }
     }
 
+    /// A list of the one object of this name, for whoever may list and not get.
+    pub(super) fn one_of(self, id: &NamespacedName) -> String {
+        let mut path = format!("{}/namespaces/", self.root());
+        escape(&mut path, &id.namespace);
+        path.push('/');
+        path.push_str(self.name());
+        path.push_str("?fieldSelector=metadata.name%3D");
+        escape(&mut path, &id.name);
+        path
+    }
+
     /// What names the object of this kind with this metadata.
     pub fn id(self, namespace: &str, name: &str) -> ObjectId {
         let namespaced = || NamespacedName::new(namespace, name);
@@ -173,7 +184,7 @@ impl Selection {
 }
 
 /// RFC 3986: everything but unreserved characters is escaped.
-pub(super) fn escape(path: &mut String, value: &str) {
+pub fn escape(path: &mut String, value: &str) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));
@@ -198,6 +209,14 @@ mod tests {
         assert_eq!(
             Selection::all(Resource::NetworkPolicies).page(500, None),
             "/apis/networking.k8s.io/v1/networkpolicies?limit=500"
+        );
+    }
+
+    #[test]
+    fn one_object_is_listed_by_its_name() {
+        assert_eq!(
+            Resource::NetworkPolicies.one_of(&NamespacedName::new("shop", "d b")),
+            "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies?fieldSelector=metadata.name%3Dd%20b"
         );
     }
 

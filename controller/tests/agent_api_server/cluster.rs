@@ -14,6 +14,12 @@ use crate::manifests::{self, NODE};
 /// API group, resource and verb.
 pub(crate) type Right = (&'static str, &'static str, &'static str);
 
+/// What it has to be allowed to send Events.
+pub(crate) const EVENTS: [Right; 2] = [
+    ("events.k8s.io", "events", "create"),
+    ("events.k8s.io", "events", "patch"),
+];
+
 /// All that an agent needs to be allowed.
 pub(crate) const RIGHTS: [Right; 8] = [
     ("", "namespaces", "list"),
@@ -35,10 +41,14 @@ pub(crate) fn rules(rights: &[Right]) -> Vec<PolicyRule> {
 
 /// An agent in the network namespace, as this account.
 pub(crate) fn start(node: &Namespace, account: &Account, run_dir: &Path) -> Agent {
+    start_with(node, account, run_dir, &[])
+}
+
+fn start_with(node: &Namespace, account: &Account, run_dir: &Path, arguments: &[String]) -> Agent {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
     command.args(["agent", "--node", NODE, "--kubeconfig"]);
     command.arg(&account.kubeconfig);
-    command.arg("--run-dir").arg(run_dir);
+    command.arg("--run-dir").arg(run_dir).args(arguments);
     Agent::spawn(node, command, |_| {})
 }
 
@@ -52,7 +62,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// With what always holds, and no agent yet.
     pub(crate) fn new() -> Self {
-        let live = Live::new(&[]);
+        Self::with(&[])
+    }
+
+    /// The same; its agents have these arguments too.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        let live = Live::new(arguments);
         let server = ApiServer::start(&live.world.node);
         server.apply(&manifests::base());
         let account = server.account("agent", &rules(&RIGHTS));
@@ -64,10 +79,11 @@ impl Cluster {
     }
 
     pub(crate) fn start(&self) -> Agent {
-        start(
+        start_with(
             &self.live.world.node,
             &self.account,
             self.live.run_dir.path(),
+            &self.live.arguments,
         )
     }
 

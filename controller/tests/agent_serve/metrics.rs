@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
 
-use controller::agent::metrics::{FailureReason, Metrics, SyncType};
+use controller::agent::metrics::{EventResult, FailureReason, Metrics, SyncType};
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::Problem;
 use controller::kubernetes::Resource;
@@ -89,6 +89,7 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.compiled(Duration::from_secs(61));
     metrics.drift_repaired();
     metrics.revoked(12);
+    metrics.event(EventResult::Sent);
     for resource in Resource::ALL {
         metrics.watch_restarted(resource);
         metrics.watch_heard(resource, UNIX_EPOCH + Duration::from_secs(1_700_000_001));
@@ -158,7 +159,7 @@ fn every_metric_has_help_a_type_a_base_unit_and_a_value() {
             assert!(name.ends_with("_bytes"), "{name}");
         }
         // Objects of tenants would be series without limit.
-        let closed = ["type", "reason", "resource", "version"];
+        let closed = ["type", "reason", "resource", "result", "version"];
         assert!(
             family.labels().iter().all(|label| closed.contains(label)),
             "{name}"
@@ -253,6 +254,8 @@ fn what_the_engine_counts_and_what_the_snapshot_says_is_told() {
         value("picket_watch_last_contact_timestamp_seconds{resource=\"networkpolicies\"}"),
         1_700_000_001.0
     );
+    assert_eq!(value("picket_events_total{result=\"sent\"}"), 1.0);
+    assert_eq!(value("picket_events_total{result=\"failed\"}"), 0.0);
     assert_eq!(value("picket_unattached_endpoints"), 2.0);
     assert_eq!(value("picket_ready"), 1.0);
     assert_eq!(value("picket_policies"), 1.0);

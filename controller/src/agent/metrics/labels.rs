@@ -74,6 +74,27 @@ impl From<&kernel::Error> for FailureReason {
     }
 }
 
+/// What became of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventResult {
+    /// The API server took it.
+    Sent,
+    /// It did not.
+    Failed,
+}
+
+impl EventResult {
+    /// Every result.
+    pub const ALL: [Self; 2] = [Self::Sent, Self::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What is in our tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ObjectType {
@@ -109,7 +130,7 @@ macro_rules! label_value {
     )*};
 }
 
-label_value!(SyncType, FailureReason, ObjectType, Resource);
+label_value!(SyncType, FailureReason, EventResult, ObjectType, Resource);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SyncLabels {
@@ -119,6 +140,11 @@ pub(super) struct SyncLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReasonLabels {
     pub(super) reason: FailureReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResultLabels {
+    pub(super) result: EventResult,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -11,13 +11,13 @@ const TOLD: Duration = Duration::from_secs(60);
 
 /// How many attempts came to nothing in a row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Backoff {
+pub(in crate::agent) struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
     /// After an attempt that came to nothing, and what the API server told about when to come again.
-    pub(super) fn next(&mut self, told: Option<Duration>) -> Duration {
+    pub(in crate::agent) fn next(&mut self, told: Option<Duration>) -> Duration {
         let most = FIRST.saturating_mul(1 << self.attempts.min(10)).min(MOST);
         self.attempts = self.attempts.saturating_add(1);
         let own = between(most / 2, most);
@@ -40,7 +40,7 @@ impl Backoff {
     }
 
     /// Something came.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::agent) fn reset(&mut self) {
         self.attempts = 0;
     }
 }

@@ -348,15 +348,7 @@ impl Watch {
             "" => resource.to_string(),
             group => format!("{resource}.{group}"),
         };
-        let mut text = match error {
-            Error::Refused(refusal) if refusal.code == 403 => format!(
-                "the API server forbids to {verb} {named}: the ClusterRole of this account lacks it ({refusal})"
-            ),
-            Error::Refused(refusal) if refusal.code == 401 => format!(
-                "the API server does not know us: the token or the client certificate has expired, or is not of this cluster ({refusal})"
-            ),
-            other => format!("{verb} {named}: {other}"),
-        };
+        let mut text = error.explain(verb, &named);
         let heard = self.state.heard.and_then(|at| Timestamp::try_from(at).ok());
         if let Some(at) = heard.and_then(|at| at.round(jiff::Unit::Second).ok()) {
             text.push_str(&format!("; last heard {at}"));
