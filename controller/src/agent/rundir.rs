@@ -84,11 +84,33 @@ pub fn socket_path(directory: &Path) -> PathBuf {
 }
 
 impl RunDir {
-    /// Makes the directory if it is not there, for its owner only, and takes it. Nothing waits for another's.
+    /// Makes the directory if it is not there, and takes it, for its owner only. Nothing waits for another's.
     ///
     /// # Errors
     /// Each names the directory and what to do.
     pub fn take(path: &Path) -> Result<Self, RunDirError> {
+        let taken = Self::hold(path)?;
+        let unusable = |error| RunDirError::Unusable {
+            path: path.to_owned(),
+            error,
+        };
+        let metadata = fs::metadata(path).map_err(unusable)?;
+        if metadata.mode() & 0o777 != 0o700 {
+            if let Some(file) = foreign_file(path).map_err(unusable)? {
+                let path = path.to_owned();
+                return Err(RunDirError::Shared { path, file });
+            }
+            let private = Permissions::from_mode(0o700);
+            fs::set_permissions(path, private).map_err(unusable)?;
+        }
+        Ok(taken)
+    }
+
+    /// The same with the directory as it is, for who removes it.
+    ///
+    /// # Errors
+    /// As [`RunDir::take`].
+    pub fn hold(path: &Path) -> Result<Self, RunDirError> {
         let unusable = |error| RunDirError::Unusable {
             path: path.to_owned(),
             error,
@@ -123,14 +145,6 @@ impl RunDir {
             let still = fs::metadata(path).is_ok_and(|now| now.ino() == metadata.ino());
             if !still {
                 continue;
-            }
-            if metadata.mode() & 0o777 != 0o700 {
-                if let Some(file) = foreign_file(path).map_err(unusable)? {
-                    let path = path.to_owned();
-                    return Err(RunDirError::Shared { path, file });
-                }
-                let private = Permissions::from_mode(0o700);
-                fs::set_permissions(path, private).map_err(unusable)?;
             }
             return Ok(Self {
                 path: path.to_owned(),

@@ -17,7 +17,7 @@ const PASSES: usize = 20;
 
 pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
     // Held to the end, so that no agent starts in the middle.
-    let run_dir = RunDir::take(&arguments.run_dir.run_dir)?;
+    let run_dir = RunDir::hold(&arguments.run_dir.run_dir)?;
     let _alone = Alone::take()?;
     let mut out = io::stdout().lock();
     let mut failures = Vec::new();
