@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use controller::agent::folder::SETTLE;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
@@ -94,6 +95,8 @@ struct Run {
     left: BTreeSet<usize>,
     groups: Vec<Group>,
     version: u8,
+    /// Whether the first group was away for so long, on a machine that is busy elsewhere, that it may count as gone.
+    was_away: bool,
 }
 
 impl Run {
@@ -140,6 +143,13 @@ impl Run {
         self.left.extend(self.groups[group].name);
         self.groups[group].name = Some(name);
         Some((from, self.path(group)))
+    }
+
+    /// Does what takes a file of a group away and brings it back.
+    fn away(&mut self, group: usize, back: impl FnOnce()) {
+        let since = Instant::now();
+        back();
+        self.was_away |= group == 0 && since.elapsed() >= SETTLE;
     }
 
     fn sync(&mut self) {
@@ -203,11 +213,13 @@ impl Run {
                 let path = self.path(*group);
                 self.step(&Step::End(*group));
                 let text = self.text(*group, objects);
-                let _ = fs::remove_file(&path);
-                let mut file = File::create(path).unwrap();
-                let (first, second) = text.as_bytes().split_at(text.len() / 2);
-                file.write_all(first).unwrap();
-                file.write_all(second).unwrap();
+                self.away(*group, || {
+                    let _ = fs::remove_file(&path);
+                    let mut file = File::create(path).unwrap();
+                    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+                    file.write_all(first).unwrap();
+                    file.write_all(second).unwrap();
+                });
             }
             Step::Rename(group, name) => {
                 if let Some((from, to)) = self.move_to(*group, *name) {
@@ -228,8 +240,10 @@ impl Run {
                         .iter()
                         .all(|group| group.is_good && group.writer.is_none())
                 {
-                    fs::rename(&sub, &other).unwrap();
-                    fs::rename(other, sub).unwrap();
+                    self.away(0, || {
+                        fs::rename(&sub, &other).unwrap();
+                        fs::rename(other, sub).unwrap();
+                    });
                 }
             }
             Step::Listen(milliseconds) => {
@@ -270,6 +284,7 @@ fn run(steps: &[Step]) {
         left: BTreeSet::new(),
         groups: (0..GROUPS).map(|_| Group::default()).collect(),
         version: 0,
+        was_away: false,
     };
     run.step(&Step::Write(0, BTreeSet::from([0])));
     run.watched.until("the first pods", |watched| {
@@ -293,7 +308,9 @@ fn run(steps: &[Step]) {
     });
     watched.sync();
     assert_eq!(told(watched), expected);
-    watched.assert_never_deleted("Pod x/keep");
+    if !run.was_away {
+        watched.assert_never_deleted("Pod x/keep");
+    }
     assert_eq!(watched.resets, 1);
     let mut fresh = watched.again();
     fresh.until("a reset", |fresh| fresh.resets == 1);

@@ -71,7 +71,7 @@ impl Tree {
             real.or_insert_with(|| file.clone());
         }
         for file in absent {
-            self.vanish(&file, now);
+            self.vanish(&file);
         }
     }
 

@@ -121,9 +121,12 @@ impl Tree {
         }
     }
 
-    /// Takes in what happened since the last call.
-    pub(super) fn take_events(&mut self, now: Instant) {
-        for seen in self.watch.read() {
+    /// Takes in what happened since the last call. It counts as having happened now, after all of it: what is gone is
+    /// believed to be on a later call, at a moment that is read before that call.
+    pub(super) fn take_events(&mut self) {
+        let events = self.watch.read();
+        let now = Instant::now();
+        for seen in events {
             match seen {
                 Seen::Lost => {
                     self.relist = Some(Why::Lost);
@@ -242,7 +245,7 @@ impl Tree {
             if entry.is_linked {
                 self.want(Why::Changed, now);
             } else {
-                self.vanish(file, now);
+                self.vanish(file);
             }
         } else if entry.wrong.is_some() && entry.state == State::Idle {
             // It may be readable now.
@@ -250,10 +253,12 @@ impl Tree {
         }
     }
 
-    pub(super) fn vanish(&mut self, file: &File, now: Instant) {
+    pub(super) fn vanish(&mut self, file: &File) {
         if let Some(entry) = self.entries.get_mut(file) {
             if !matches!(entry.state, State::Gone { .. }) {
-                entry.state = State::Gone { since: now };
+                entry.state = State::Gone {
+                    since: Instant::now(),
+                };
             }
             self.active.insert(file.clone());
         }
@@ -281,7 +286,7 @@ impl Tree {
             }
         }
         for file in vanished {
-            self.vanish(&file, now);
+            self.vanish(&file);
         }
     }
 

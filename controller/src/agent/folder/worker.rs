@@ -67,19 +67,19 @@ impl Worker {
 
     fn turn(&mut self) -> Result<(), Stopped> {
         let now = Instant::now();
-        self.tree.take_events(now);
+        self.tree.take_events();
         if self.tree.relist.is_none() && self.next_list().is_some_and(|next| next <= now) {
             self.tree.relist = Some(Why::Lost);
         }
         if let Some(why) = self.tree.relist {
             self.tree.list(why, now);
-            self.tree.take_events(now);
+            self.tree.take_events();
         }
         self.tree.settle(now);
         self.read(now);
         // What is gone may have come back meanwhile, or be somewhere else.
         let now = Instant::now();
-        self.tree.take_events(now);
+        self.tree.take_events();
         self.leave();
         for file in self.tree.take_gone(now) {
             self.view.remove(&file);
@@ -100,7 +100,7 @@ impl Worker {
         });
         let read: Vec<_> = read.collect();
         if !read.is_empty() {
-            self.tree.take_events(Instant::now());
+            self.tree.take_events();
         }
         for (file, version, content, is_same) in read {
             let Some(entry) = self.tree.entries.get_mut(&file) else {
@@ -124,7 +124,7 @@ impl Worker {
                 Content::Empty => entry.wrong = Some(empty(&file)),
                 Content::Broken(message) => entry.wrong = Some(message),
                 Content::Gone if entry.is_linked => self.tree.want(Why::Changed, now),
-                Content::Gone => self.tree.vanish(&file, now),
+                Content::Gone => self.tree.vanish(&file),
             }
         }
     }
