@@ -11,18 +11,10 @@ use crate::api_server::{ApiServer, Program};
 use crate::cluster::Cluster;
 use crate::live::Agent;
 use crate::manifests::{CHANGING, pod, policy};
-use crate::restarts::{full, random};
+use crate::restarts::{full, random, setting};
 
 const ROUNDS: u32 = 3;
 const DISTURBANCES: u32 = 8;
-
-fn setting(name: &str) -> Option<u32> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-    )
-}
 
 struct Chaos<R> {
     cluster: Cluster,

@@ -1,5 +1,9 @@
 //! While the API server or its store is away, and when they come again, no packet passes that may not, and none is lost
 //! that may.
+//!
+//! `PICKET_OUTAGE_SECONDS` says how long the long outage is.
+
+use std::time::{Duration, Instant};
 
 use crate::api_server::{ApiServer, Program};
 use crate::cluster::Cluster;
@@ -26,6 +30,15 @@ pub(crate) fn full() -> (Cluster, Agent) {
     cluster.put("policy", &policy("p", &mut random(1)));
     let agent = cluster.started();
     (cluster, agent)
+}
+
+/// A number that the environment has.
+pub(crate) fn setting(name: &str) -> Option<u32> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
 }
 
 type End = fn(&mut ApiServer, Program);
@@ -70,6 +83,47 @@ fn follows(cluster: &mut Cluster, agent: &Agent, random: &mut impl FnMut(u32) ->
     cluster.quiet(agent);
     cluster.put("pod-b", &pod("b", "two"));
     cluster.quiet(agent);
+}
+
+/// As long as retries need to reach their longest pauses, if nobody says otherwise.
+const OUTAGE: u32 = 20;
+
+#[test]
+fn without_an_api_server_and_a_store_for_long_what_is_in_force_stays_and_is_repaired() {
+    let (mut cluster, agent) = full();
+    let outage = Duration::from_secs(setting("PICKET_OUTAGE_SECONDS").unwrap_or(OUTAGE).into());
+    let programs = [Program::ApiServer, Program::Etcd];
+    for program in programs {
+        cluster.server.kill(program);
+    }
+    let end = Instant::now() + outage;
+    let mut rounds = 0;
+    while Instant::now() < end {
+        let flood = cluster.live.start_flood();
+        let until = end.min(Instant::now() + Duration::from_secs(10));
+        while Instant::now() < until {
+            assert!(cluster.is_ready(), "{}", agent.log());
+            assert!(cluster.live.held() == cluster.live.wanted());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        drop(flood);
+        cluster
+            .live
+            .check_flood(&[format!("after {rounds} rounds")]);
+        rounds += 1;
+        drop(cluster.live.world.node.nft("flush ruleset"));
+        cluster.until("what others flushed is there", &agent, |cluster| {
+            cluster.live.held() == cluster.live.wanted()
+        });
+    }
+    eprintln!("{rounds} rounds in {outage:?}");
+    for program in programs.into_iter().rev() {
+        cluster.server.run(program);
+    }
+    let flood = cluster.live.start_flood();
+    follows(&mut cluster, &agent, &mut random(5));
+    drop(flood);
+    cluster.live.check_flood(&[]);
 }
 
 #[test]
