@@ -98,19 +98,24 @@ fn without_an_api_server_and_a_store_for_long_what_is_in_force_stays_and_is_repa
     }
     let end = Instant::now() + outage;
     let mut rounds = 0;
-    while Instant::now() < end {
-        let flood = cluster.live.start_flood();
-        let until = end.min(Instant::now() + Duration::from_secs(10));
+    let look = |cluster: &mut Cluster, agent: &Agent, seconds| {
+        let until = end.min(Instant::now() + Duration::from_secs(seconds));
         while Instant::now() < until {
             assert!(cluster.is_ready(), "{}", agent.log());
             assert!(cluster.live.held() == cluster.live.wanted());
             std::thread::sleep(Duration::from_secs(1));
         }
+    };
+    while Instant::now() < end {
+        let flood = cluster.live.start_flood();
+        look(&mut cluster, &agent, 5);
         drop(flood);
         cluster
             .live
             .check_flood(&[format!("after {rounds} rounds")]);
         rounds += 1;
+        // The flood takes half a processor.
+        look(&mut cluster, &agent, 40);
         drop(cluster.live.world.node.nft("flush ruleset"));
         cluster.until("what others flushed is there", &agent, |cluster| {
             cluster.live.held() == cluster.live.wanted()
