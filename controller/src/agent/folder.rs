@@ -40,19 +40,16 @@ mod view;
 mod watch;
 mod worker;
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use policy_compiler::validate::Options;
 use tokio::sync::mpsc::{Receiver, channel};
-use tokio::sync::oneshot;
 
-use super::source::{Event, Source};
+use super::source::{Event, Source, Thread};
 use worker::Worker;
 
 /// How long nothing may happen in the folder before what is gone is believed to be.
@@ -105,8 +102,7 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Folder {
     events: Receiver<Event>,
-    /// Ends with the thread.
-    ended: Option<oneshot::Receiver<Infallible>>,
+    thread: Thread,
     /// Closed with this value, which ends the thread.
     _stop: UnixStream,
 }
@@ -124,17 +120,11 @@ impl Folder {
         };
         let (own, other) = UnixStream::pair().map_err(error)?;
         let (sender, events) = channel(1);
-        let (alive, ended) = oneshot::channel();
         let worker = Worker::new(path.to_owned(), settings, sender, other);
-        let thread = thread::Builder::new().name("folder".to_owned());
-        let work = move || {
-            let _alive = alive;
-            worker.run();
-        };
-        thread.spawn(work).map_err(error)?;
+        let thread = Thread::start("folder", move || worker.run()).map_err(error)?;
         Ok(Self {
             events,
-            ended: Some(ended),
+            thread,
             _stop: own,
         })
     }
@@ -143,14 +133,7 @@ impl Folder {
 impl Folder {
     /// Is ready when the folder is not watched any more, as the thread panicked, or as this was dropped.
     pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
-        let ended = self.ended.take();
-        async {
-            match ended {
-                Some(ended) => drop(ended.await),
-                // Asked before.
-                None => pending().await,
-            }
-        }
+        self.thread.ended()
     }
 }
 

@@ -1,9 +1,12 @@
 //! Where the agent's objects come from.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::{io, thread};
 
 use policy_compiler::index::{Object, ObjectId};
+use tokio::sync::oneshot;
 
 /// Something that says what the cluster is, and goes on saying what changes.
 pub trait Source: Send + 'static {
@@ -42,4 +45,33 @@ pub struct Problem {
     pub message: String,
     /// Whether no complete state can be had as long as it lasts.
     pub blocks: bool,
+}
+
+/// The thread of a source.
+#[derive(Debug, Default)]
+pub(super) struct Thread(Option<oneshot::Receiver<Infallible>>);
+
+impl Thread {
+    /// Starts it.
+    pub(super) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (alive, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let _alive = alive;
+                work();
+            })?;
+        Ok(Self(Some(ended)))
+    }
+
+    /// Is ready when it has ended; never if that was asked before, or if there is none.
+    pub(super) fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.0.take();
+        async {
+            match ended {
+                Some(ended) => drop(ended.await),
+                None => pending().await,
+            }
+        }
+    }
 }

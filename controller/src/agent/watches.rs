@@ -23,21 +23,18 @@ pub(super) mod backoff;
 mod state;
 mod watch;
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 use policy_compiler::validate::Options;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use self::watch::Watch;
 use super::metrics::Metrics;
-use super::source::{Event, Source};
+use super::source::{Event, Source, Thread};
 use crate::kubernetes::{Access, AccessError, Client, Resource, Selection};
 
 pub use self::state::{State, Update};
@@ -61,8 +58,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Watches {
     events: Receiver<Event>,
-    /// Ends with the thread.
-    ended: Option<oneshot::Receiver<Infallible>>,
+    thread: Thread,
 }
 
 impl Watches {
@@ -77,16 +73,8 @@ impl Watches {
             .build()?;
         let client = runtime.block_on(Client::new(access))?;
         let (watches, work) = Self::with(client, node, metrics);
-        let (alive, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("watches".to_owned());
-        thread.spawn(move || {
-            let _alive = alive;
-            runtime.block_on(work);
-        })?;
-        Ok(Self {
-            ended: Some(ended),
-            ..watches
-        })
+        let thread = Thread::start("watches", move || runtime.block_on(work))?;
+        Ok(Self { thread, ..watches })
     }
 
     /// The source, and what has to run for it. That ends when the source is dropped.
@@ -98,21 +86,14 @@ impl Watches {
         let (events, receiver) = channel(1);
         let watches = Self {
             events: receiver,
-            ended: None,
+            thread: Thread::default(),
         };
         (watches, work(client, node.to_owned(), metrics, events))
     }
 
     /// Is ready when nothing is watched any more, as the thread panicked, or as this was dropped.
     pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
-        let ended = self.ended.take();
-        async {
-            match ended {
-                Some(ended) => drop(ended.await),
-                // Asked before.
-                None => pending().await,
-            }
-        }
+        self.thread.ended()
     }
 }
 
