@@ -34,6 +34,10 @@ use self::state::{Request, State};
 /// So long after a snapshot the latest is looked at: of what changes over and over not each step counts.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// Who lacks a right waits at most so long until it is tried again: until somebody gives it, an attempt is in vain, and
+/// each node makes it.
+const FORBIDDEN: Duration = Duration::from_secs(600);
+
 /// As a ClusterRole names them.
 const EVENTS: &str = "events.events.k8s.io";
 const POLICIES: &str = "networkpolicies.networking.k8s.io";
@@ -59,7 +63,7 @@ pub fn start(
 /// Who is asked. There is a client only once there is something to say.
 enum Asked {
     Not(Access),
-    By(Client),
+    By(Box<Client>),
 }
 
 struct Sender {
@@ -148,7 +152,12 @@ impl Sender {
                 _ => (None, Some((verb, 0, error.explain(verb, resource)))),
             },
         };
-        self.paused = Some(Instant::now() + self.backoff.next(wait));
+        let is_forbidden = matches!(failure, Some((_, 403, _)));
+        let pause = match is_forbidden {
+            true => self.backoff.up_to(FORBIDDEN, wait),
+            false => self.backoff.next(wait),
+        };
+        self.paused = Some(Instant::now() + pause);
         let Some((verb, status, text)) = failure else {
             return;
         };
@@ -167,7 +176,7 @@ impl Sender {
         if let Asked::Not(access) = &self.asked {
             let client = Client::new(access.clone()).await;
             let client = client.map_err(|error| to("create", EVENTS)(error.into()))?;
-            self.asked = Asked::By(client);
+            self.asked = Asked::By(Box::new(client));
         }
         let Asked::By(client) = &self.asked else {
             return Err(Failure::Gone);

@@ -127,7 +127,7 @@ impl Double {
         let service =
             service_fn(move |request: hyper::Request<Body>| double.clone().answer(request));
         let client = Client::fixed(kube::Client::new(service, "default"));
-        Sender::new(Asked::By(client), snapshots, metrics)
+        Sender::new(Asked::By(Box::new(client)), snapshots, metrics)
     }
 
     async fn answer(
@@ -204,19 +204,20 @@ async fn what_lasts_is_posted_once_and_patched_each_half_hour() {
     sender.await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_refused_is_tried_less_and_less_and_then_goes_on() {
+/// How often it is tried within an hour while this is answered, and that it goes on within `until` afterwards.
+async fn tried(status: u16, until: Duration) -> usize {
     let double = Double::default();
-    double.set(Some(403));
+    double.set(Some(status));
     let metrics = Metrics::new();
     let (_publish, snapshots) = watch::channel(snapshot(ALL, &[("db", "ENOMEM")]));
     tokio::spawn(double.sender(snapshots.clone(), metrics.clone()).run());
-    sleep(Duration::from_secs(3600)).await;
-    let tried = double.taken().len();
-    // Each after 15 to 30 seconds.
-    assert!((120..=250).contains(&tried), "{tried}");
+    sleep(Duration::from_secs(10)).await;
+    let soon = double.taken().len();
+    assert!((3..=7).contains(&soon), "{soon}");
+    sleep(Duration::from_secs(3590)).await;
+    let tried = soon + double.taken().len();
     double.set(None);
-    sleep(Duration::from_secs(60)).await;
+    sleep(until).await;
     assert_eq!(double.taken().len(), 1);
     let text = metrics.text(&snapshots.borrow()).unwrap();
     assert!(
@@ -227,4 +228,19 @@ async fn what_is_refused_is_tried_less_and_less_and_then_goes_on() {
         text.contains(&format!("result=\"failed\"}} {tried}\n")),
         "{text}"
     );
+    tried
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_tried_less_and_less_and_then_goes_on() {
+    // Each after 15 to 30 seconds.
+    let tried = tried(500, Duration::from_secs(60)).await;
+    assert!((120..=250).contains(&tried), "{tried}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forbidden_is_soon_tried_again_and_then_every_ten_minutes() {
+    // Each after 5 to 10 minutes.
+    let tried = tried(403, Duration::from_secs(600)).await;
+    assert!((14..=28).contains(&tried), "{tried}");
 }

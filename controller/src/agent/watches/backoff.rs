@@ -18,7 +18,12 @@ pub(in crate::agent) struct Backoff {
 impl Backoff {
     /// After an attempt that came to nothing, and what the API server told about when to come again.
     pub(in crate::agent) fn next(&mut self, told: Option<Duration>) -> Duration {
-        let most = FIRST.saturating_mul(1 << self.attempts.min(10)).min(MOST);
+        self.up_to(MOST, told)
+    }
+
+    /// The same, for what is worth less haste.
+    pub(in crate::agent) fn up_to(&mut self, most: Duration, told: Option<Duration>) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.attempts.min(16)).min(most);
         self.attempts = self.attempts.saturating_add(1);
         let own = between(most / 2, most);
         match told.map(|told| told.min(TOLD)) {
