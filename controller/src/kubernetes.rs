@@ -5,7 +5,7 @@
 //!   └ files that change         └▶ decode: one object, or what is wrong with it
 //! ```
 //!
-//! `kube` does what every client has to: kubeconfig, TLS, tokens, credential plugins. What is read, and in which order, is
+//! `kube` does what every client has to: kubeconfig, TLS, tokens. Credential plugins are run here, in bounded time. What is read, and in which order, is
 //! decided here, since the watcher of `kube-runtime` does not say enough for a firewall: it lists from the API server's
 //! cache whatever its age (so that a list may be older than what is known already), it hides bookmarks (so that silence
 //! and life look the same), and it neither falls back where a streaming list is refused nor bounds what it reads.
@@ -17,6 +17,7 @@ mod dump;
 mod error;
 mod lines;
 mod list;
+mod plugin;
 mod resource;
 mod stand_in;
 

@@ -11,6 +11,10 @@ mod double;
 mod faults;
 #[path = "agent_watches/lists.rs"]
 mod lists;
+#[path = "agent_watches/moved.rs"]
+mod moved;
+#[path = "agent_watches/plugin.rs"]
+mod plugin;
 #[path = "agent_watches/process.rs"]
 mod process;
 #[path = "agent_watches/rotation.rs"]

@@ -18,6 +18,8 @@
 //!   that it selects, or all of its namespace if that cannot be read, and allows nothing. A Pod of which only the ports are
 //!   wrong has none. Each is a problem that names object and field, and holds up nothing else.
 //! - While the API server is away everything stays as it is.
+//! - Of another cluster nothing counts before all of it is listed and the node is there. Then it takes the place of the one
+//!   before at once: the rules never pass through a mixture, nor through less.
 
 pub(super) mod backoff;
 mod state;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use policy_compiler::validate::Options;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch as published;
 use tokio::task::JoinSet;
 
 use self::watch::Watch;
@@ -109,6 +112,7 @@ impl Source for Watches {
 
 async fn work(client: Client, node: String, metrics: Metrics, events: Sender<Event>) {
     let client = Arc::new(client);
+    let trouble = client.trouble();
     let (sender, updates) = channel(WAITING);
     // The API server took what it holds, maybe before it was as strict as it is.
     let options = Options { lenient_cidr: true };
@@ -133,15 +137,27 @@ async fn work(client: Client, node: String, metrics: Metrics, events: Sender<Eve
         }
     };
     tokio::select! {
-        () = merge(State::new(node), updates, events) => {}
+        () = merge(State::new(node), updates, trouble, events) => {}
         () = watched => {}
     }
 }
 
 /// Makes one source of the watches. What comes while nobody takes events waits, and comes together.
-async fn merge(mut state: State, mut updates: Receiver<(Resource, Update)>, events: Sender<Event>) {
+async fn merge(
+    mut state: State,
+    mut updates: Receiver<(Resource, Update)>,
+    mut trouble: published::Receiver<Option<AccessError>>,
+    events: Sender<Event>,
+) {
     loop {
         tokio::select! {
+            changed = trouble.changed() => match changed {
+                Ok(()) => {
+                    let trouble = trouble.borrow_and_update();
+                    state.take_trouble(trouble.as_ref().map(ToString::to_string));
+                }
+                Err(_) => return,
+            },
             update = updates.recv() => match update {
                 Some((resource, update)) => state.take(resource, update),
                 None => return,

@@ -8,11 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Config;
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster,
     NamedContext,
 };
+
+use super::plugin::Plugin;
 
 /// Where the kubelet puts the account of a pod.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -40,7 +43,7 @@ pub enum Access {
 }
 
 /// There is no way to the API server.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// Neither a kubeconfig nor a pod.
     #[error(
@@ -79,16 +82,16 @@ impl Access {
         })
     }
 
-    /// Reads what there is, and names the files that it came from.
-    fn read(&self) -> Result<(Kubeconfig, KubeConfigOptions, Files), AccessError> {
-        let (mut kubeconfig, context, mut files) = match self {
+    /// Reads what there is.
+    pub(super) fn read(&self) -> Result<Found<'_>, AccessError> {
+        let mut files = self.files();
+        let (mut kubeconfig, context) = match self {
             Self::Kubeconfig { path, context } => {
-                let files = Files::now([path.clone()]);
                 let kubeconfig = Kubeconfig::read_from(path);
                 let kubeconfig = kubeconfig.map_err(|error| self.error(&error))?;
-                (kubeconfig, context.clone(), files)
+                (kubeconfig, context.clone())
             }
-            Self::Account { folder, server } => (account(folder, server), None, Files::default()),
+            Self::Account { folder, server } => (account(folder, server), None),
         };
         files.0.extend(Files::now(named(&kubeconfig)).0);
         for info in &mut kubeconfig.auth_infos {
@@ -99,23 +102,79 @@ impl Access {
                 info.token = None;
             }
         }
-        let options = KubeConfigOptions {
+        let plugin = Plugin::take(&mut kubeconfig, context.as_deref());
+        Ok(Found {
+            access: self,
+            kubeconfig,
             context,
-            ..KubeConfigOptions::default()
-        };
-        Ok((kubeconfig, options, files))
+            files,
+            plugin,
+        })
     }
 
-    /// What a client needs, and the files that it came from.
-    pub(super) async fn config(&self) -> Result<(Config, Files), AccessError> {
-        let (kubeconfig, options, files) = self.read()?;
-        let mut clusters = kubeconfig.clusters.iter();
+    /// What is read first, as it is now.
+    pub(super) fn files(&self) -> Files {
+        match self {
+            Self::Kubeconfig { path, .. } => Files::now([path.clone()]),
+            Self::Account { .. } => Files::default(),
+        }
+    }
+
+    pub(super) fn error(&self, error: &dyn std::error::Error) -> AccessError {
+        self.wrong(&super::error::chain(error))
+    }
+
+    fn wrong(&self, cause: &str) -> AccessError {
+        let path = match self {
+            Self::Kubeconfig { path, .. } => path,
+            Self::Account { folder, .. } => folder,
+        };
+        AccessError::Files {
+            path: path.clone(),
+            cause: cause.to_owned(),
+        }
+    }
+}
+
+/// What was found.
+pub(super) struct Found<'a> {
+    access: &'a Access,
+    kubeconfig: Kubeconfig,
+    context: Option<String>,
+    /// The files that it came from.
+    pub(super) files: Files,
+    /// What says who we are, if that is a program.
+    plugin: Option<Plugin>,
+}
+
+impl Found<'_> {
+    /// Whether a program has to be run before anybody can ask.
+    pub(super) fn has_plugin(&self) -> bool {
+        self.plugin.is_some()
+    }
+
+    /// Asks who we are, where a program says that, and says until when that holds.
+    pub(super) async fn ask_plugin(&mut self) -> Result<Option<Timestamp>, AccessError> {
+        let Some(plugin) = &self.plugin else {
+            return Ok(None);
+        };
+        let until = plugin.run(&mut self.kubeconfig).await;
+        until.map_err(|error| self.access.error(&error))
+    }
+
+    /// What a client needs.
+    pub(super) async fn config(&self) -> Result<Config, AccessError> {
+        let mut clusters = self.kubeconfig.clusters.iter();
         let names_proxy = clusters.any(|named| {
             let proxy = named.cluster.as_ref().and_then(|of| of.proxy_url.as_ref());
             proxy.is_some()
         });
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        let mut config = config.map_err(|error| self.error(&error))?;
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await;
+        let mut config = config.map_err(|error| self.access.error(&error))?;
         config.connect_timeout = Some(CONNECT);
         config.write_timeout = Some(CONNECT);
         // How long an answer may take depends on what is asked for; who asks waits, and tries again.
@@ -125,18 +184,13 @@ impl Access {
             // HTTPS_PROXY is for what is outside of the cluster.
             config.proxy_url = None;
         }
-        Ok((config, files))
-    }
-
-    pub(super) fn error(&self, error: &dyn std::error::Error) -> AccessError {
-        let path = match self {
-            Self::Kubeconfig { path, .. } => path,
-            Self::Account { folder, .. } => folder,
-        };
-        AccessError::Files {
-            path: path.clone(),
-            cause: super::error::chain(error),
+        let provider = config.auth_info.auth_provider.as_ref();
+        if provider.is_some_and(|provider| provider.config.contains_key("cmd-path")) {
+            return Err(self.access.wrong(
+                "an auth-provider runs a program, which is not supported, nor is it by Kubernetes since 1.26: name it as `exec`",
+            ));
         }
+        Ok(config)
     }
 }
 

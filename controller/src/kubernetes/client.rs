@@ -1,17 +1,18 @@
 //! Asks the API server.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use hyper::http::request::Builder;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::access::Files;
+use super::access::{Files, Found};
 use super::error::chain;
 use super::{Access, AccessError, Error, Lines, Refusal};
 
@@ -24,27 +25,62 @@ const REFUSAL: (Duration, usize) = (Duration::from_secs(5), 64 << 10);
 /// Until what was written is told again, and how much that may be: etcd takes objects of 1.5 MiB.
 const WRITTEN: (Duration, usize) = (Duration::from_secs(10), 4 << 20);
 
-/// A client whose connections fail is made anew after so long, in case that this is what it was made of.
+/// A client whose connections fail is made anew after so long, in case that this is what it was made of; and one whose
+/// credentials end is so long before that.
 const RENEW: Duration = Duration::from_secs(60);
+
+/// A client that cannot be made anew is tried again after so long at the least and at the most, twice as long each time.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), RENEW);
 
 /// Asks the API server.
 ///
-/// `kube` reads a token's file each minute, and runs a credential plugin again before a token that it gave ends. The rest
-/// is done here: when the kubeconfig or a file that it names (certificates, their keys, tokens) is another than it was, a
-/// certificate that a plugin gave ends, or the API server does not know us, the next request is made by a new client. If there can be none, as files are being
-/// replaced, the old one goes on.
+/// `kube` reads a token's file each minute. The rest is done here: when the kubeconfig or a file that it names
+/// (certificates, their keys, tokens) is another than it was, what a credential plugin gave is about to end, or the API
+/// server does not know us, the next request is made by a new client. If there can be none, as files are being replaced
+/// or a plugin fails, the old one goes on, and it is tried again.
 #[derive(Debug)]
 pub struct Client {
     access: Option<Access>,
     made: Mutex<Made>,
+    /// Who has it makes a new client. That takes a while at most, in which others go on with the old one if they can.
+    renewal: tokio::sync::Mutex<Renewal>,
+    /// How often it came to be another cluster that is asked.
+    moves: watch::Sender<u64>,
+    /// Why there is no new client.
+    trouble: watch::Sender<Option<AccessError>>,
 }
 
 struct Made {
-    client: kube::Client,
+    /// None before a plugin has said who we are.
+    client: Option<kube::Client>,
+    cluster: Cluster,
     files: Files,
     at: Instant,
-    /// Whether there should be a new one.
+    /// When there should be a new one.
+    ends: Option<Instant>,
+    /// Whether there should be a new one now.
     is_stale: bool,
+}
+
+/// What tells a cluster from others: where its API server is, and who vouches for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Cluster {
+    server: Uri,
+    authorities: Option<Vec<Vec<u8>>>,
+}
+
+/// The last attempt to make a client, if it came to nothing.
+#[derive(Debug, Default)]
+struct Renewal {
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    /// Of what it was to be made.
+    files: Files,
+    again: Instant,
+    pause: Duration,
 }
 
 impl std::fmt::Debug for Made {
@@ -55,43 +91,90 @@ impl std::fmt::Debug for Made {
 }
 
 impl Made {
-    fn new(client: kube::Client, files: Files) -> Self {
+    fn new(client: Option<kube::Client>, cluster: Cluster, files: Files) -> Self {
         Self {
             client,
+            cluster,
             files,
             at: Instant::now(),
+            ends: None,
             is_stale: false,
         }
     }
 
-    /// Whether a credential plugin gave a certificate that ends now.
-    fn has_expired(&self) -> bool {
-        let until = self.client.valid_until().as_ref();
-        let ends = until.is_some_and(|until| *until <= Timestamp::now() + RENEW);
+    fn is_current(&self) -> bool {
+        let has_ended = self.ends.is_some_and(|ends| ends <= Instant::now());
+        self.client.is_some() && !self.is_stale && !has_ended && !self.files.have_changed()
+    }
+}
+
+/// When credentials that end then are to be replaced.
+fn ends(until: Timestamp) -> Instant {
+    let life = until.duration_since(Timestamp::now());
+    let life = Duration::try_from(life).unwrap_or_default();
+    let life = match life.is_zero() {
         // Whatever the clock says, a plugin is not run for each request.
-        ends && self.at.elapsed() >= RENEW
+        true => RENEW,
+        false => life - RENEW.min(life / 5),
+    };
+    Instant::now() + life
+}
+
+impl Failed {
+    fn new(files: Files, before: Option<&Self>) -> Self {
+        let pause = before.map_or(AGAIN.0, |before| (before.pause * 2).min(AGAIN.1));
+        Self {
+            files,
+            again: Instant::now() + pause,
+            pause,
+        }
+    }
+}
+
+impl Renewal {
+    fn is_due(&self) -> bool {
+        let failed = self.failed.as_ref();
+        failed.is_none_or(|failed| failed.again <= Instant::now() || failed.files.have_changed())
     }
 }
 
 impl Client {
-    /// A client. The API server is not asked yet.
+    /// A client. The API server is not asked yet, nor a credential plugin.
     ///
     /// # Errors
     /// What says where it is, or as whom it is asked, cannot be read.
     pub async fn new(access: Access) -> Result<Self, AccessError> {
-        let (client, files) = make(&access).await?;
-        Ok(Self {
-            access: Some(access),
-            made: Mutex::new(Made::new(client, files)),
-        })
+        let found = access.read()?;
+        let (client, cluster) = make(&access, &found).await?;
+        let client = (!found.has_plugin()).then_some(client);
+        let made = Made::new(client, cluster, found.files);
+        Ok(Self::with(Some(access), made))
     }
 
     /// A client that stays as it is.
     pub fn fixed(client: kube::Client) -> Self {
+        let made = Made::new(Some(client), Cluster::default(), Files::default());
+        Self::with(None, made)
+    }
+
+    fn with(access: Option<Access>, made: Made) -> Self {
         Self {
-            access: None,
-            made: Mutex::new(Made::new(client, Files::default())),
+            access,
+            made: Mutex::new(made),
+            renewal: tokio::sync::Mutex::default(),
+            moves: watch::Sender::default(),
+            trouble: watch::Sender::default(),
         }
+    }
+
+    /// How often it came to be another cluster that is asked. What was told of one holds for no other.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// Why the API server is asked as before although it should not, or not at all; nothing if all is well.
+    pub fn trouble(&self) -> watch::Receiver<Option<AccessError>> {
+        self.trouble.subscribe()
     }
 
     /// Asks for a path, with its query.
@@ -141,7 +224,7 @@ impl Client {
             .header(USER_AGENT, concat!("picket/", env!("CARGO_PKG_VERSION")))
             .body(body)
             .map_err(|error| Error::Unreadable(error.to_string()))?;
-        let client = self.current().await;
+        let client = self.current().await?;
         let answer = match timeout(HEAD, client.send(request)).await {
             Err(_) => Err(Error::Silent(HEAD)),
             Ok(Err(kube::Error::Service(error))) => Err(Error::Unreachable(chain(error.as_ref()))),
@@ -151,7 +234,7 @@ impl Client {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                let mut made = self.made.lock().await;
+                let mut made = self.made();
                 made.is_stale |= made.at.elapsed() >= RENEW;
                 return Err(error);
             }
@@ -162,7 +245,7 @@ impl Client {
             return Ok(body);
         }
         if head.status == StatusCode::UNAUTHORIZED {
-            self.made.lock().await.is_stale = true;
+            self.made().is_stale = true;
         }
         let after = head.headers.get(RETRY_AFTER);
         let after = after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
@@ -171,25 +254,92 @@ impl Client {
         Err(Error::Refused(refusal))
     }
 
+    fn made(&self) -> MutexGuard<'_, Made> {
+        // It is whole between two statements.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The client that asks now.
-    async fn current(&self) -> kube::Client {
-        let mut made = self.made.lock().await;
-        if let Some(access) = &self.access
-            && (made.is_stale || made.files.have_changed() || made.has_expired())
-        {
-            match make(access).await {
-                Ok((client, files)) => *made = Made::new(client, files),
-                Err(error) => {
-                    tracing::warn!("the API server is asked as before: {error}");
-                }
-            }
+    async fn current(&self) -> Result<kube::Client, Error> {
+        let usable = |with: fn(&Made) -> bool| {
+            let made = self.made();
+            made.client.clone().filter(|_| with(&made))
+        };
+        let Some(access) = &self.access else {
+            return usable(|_| true).ok_or_else(nobody);
+        };
+        if let Some(client) = usable(Made::is_current) {
+            return Ok(client);
         }
-        made.client.clone()
+        let mut renewal = match (self.renewal.try_lock(), usable(|made| !made.is_stale)) {
+            (Ok(renewal), _) => renewal,
+            (Err(_), Some(client)) => return Ok(client),
+            (Err(_), None) => self.renewal.lock().await,
+        };
+        // Maybe somebody made it meanwhile.
+        if let Some(client) = usable(Made::is_current) {
+            return Ok(client);
+        }
+        if renewal.is_due() {
+            self.renew(access, &mut renewal).await?;
+        }
+        let trouble = || self.trouble.borrow().clone().map(Error::Access);
+        usable(|_| true).ok_or_else(|| trouble().unwrap_or_else(nobody))
+    }
+
+    /// Makes a new client, if that can be. A request that was meant for another cluster fails.
+    async fn renew(&self, access: &Access, renewal: &mut Renewal) -> Result<(), Error> {
+        let error = match access.read() {
+            Ok(mut found) => match remake(access, &mut found).await {
+                Ok(made) => {
+                    renewal.failed = None;
+                    self.trouble.send_replace(None);
+                    let has_moved = {
+                        let mut before = self.made();
+                        let has_moved = before.cluster != made.cluster;
+                        *before = made;
+                        has_moved
+                    };
+                    if has_moved {
+                        self.moves.send_modify(|moves| *moves += 1);
+                        return Err(Error::Moved);
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    renewal.failed = Some(Failed::new(found.files, renewal.failed.as_ref()));
+                    error
+                }
+            },
+            Err(error) => {
+                let files = access.files();
+                renewal.failed = Some(Failed::new(files, renewal.failed.as_ref()));
+                error
+            }
+        };
+        self.trouble.send_replace(Some(error));
+        Ok(())
     }
 }
 
-async fn make(access: &Access) -> Result<(kube::Client, Files), AccessError> {
-    let (config, files) = access.config().await?;
+fn nobody() -> Error {
+    Error::Unreachable("there is no client".to_owned())
+}
+
+async fn remake(access: &Access, found: &mut Found<'_>) -> Result<Made, AccessError> {
+    let until = found.ask_plugin().await?;
+    let (client, cluster) = make(access, found).await?;
+    let mut made = Made::new(Some(client), cluster, found.files.clone());
+    made.ends = until.map(ends);
+    Ok(made)
+}
+
+async fn make(access: &Access, found: &Found<'_>) -> Result<(kube::Client, Cluster), AccessError> {
+    let config = found.config().await?;
+    let cluster = Cluster {
+        server: config.cluster_url.clone(),
+        authorities: config.root_cert.clone(),
+    };
     let client = kube::Client::try_from(config).map_err(|error| access.error(&error))?;
-    Ok((client, files))
+    Ok((client, cluster))
 }

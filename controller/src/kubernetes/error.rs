@@ -29,6 +29,9 @@ pub enum Error {
     /// There is no client, as what it is made of cannot be read.
     #[error(transparent)]
     Access(#[from] super::AccessError),
+    /// It came to be another cluster that is asked, and nothing was asked of it: what is known holds for another.
+    #[error("another API server is to be asked than before")]
+    Moved,
 }
 
 impl Error {

@@ -32,13 +32,14 @@ use super::world::{NODE, namespace, node, pod, policy};
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) double: Double,
-    token: Arc<Mutex<Option<String>>>,
+    /// The tokens that it knows; any if there is none.
+    tokens: Arc<Mutex<Vec<String>>>,
     tls: Arc<Mutex<Option<TlsAcceptor>>>,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
@@ -50,7 +51,7 @@ impl Server {
         double.put(Resource::NetworkPolicies, policy("web"));
         let server = Self {
             double,
-            token: Arc::default(),
+            tokens: Arc::default(),
             tls: Arc::default(),
             address: listener.local_addr().unwrap(),
         };
@@ -79,10 +80,9 @@ impl Server {
         let answer = |request: Request<Incoming>| async move {
             let given = request.headers().get(AUTHORIZATION);
             let given = given.map(|given| given.to_str().unwrap().to_owned());
-            let known = self.token.lock().unwrap().clone();
-            if let Some(known) = known
-                && given != Some(format!("Bearer {known}"))
-            {
+            let known = self.tokens.lock().unwrap().clone();
+            let mut known = known.iter().map(|known| format!("Bearer {known}"));
+            if known.len() > 0 && !known.any(|known| given.as_ref() == Some(&known)) {
                 return Ok(self
                     .double
                     .refuse(Fault::status(401, "Unauthorized", "Unauthorized")));
@@ -97,8 +97,13 @@ impl Server {
 
     /// Knows only this token, and ends what others have.
     pub(crate) fn knows(&self, token: &str) {
-        *self.token.lock().unwrap() = Some(token.to_owned());
+        *self.tokens.lock().unwrap() = vec![token.to_owned()];
         self.double.end(true);
+    }
+
+    /// Knows this token too.
+    pub(crate) fn learns(&self, token: &str) {
+        self.tokens.lock().unwrap().push(token.to_owned());
     }
 
     /// Takes only clients of this authority, and ends what others have.
@@ -155,7 +160,7 @@ current-context: x
     )
 }
 
-async fn watch(access: Access) -> Watches {
+pub(crate) async fn watch(access: Access) -> Watches {
     let client = Client::new(access).await.unwrap();
     let (watches, work) = Watches::with(client, NODE, Metrics::new());
     tokio::spawn(work);
@@ -163,13 +168,13 @@ async fn watch(access: Access) -> Watches {
 }
 
 /// The next event of which this is so.
-async fn until(watches: &mut Watches, what: &str, holds: impl Fn(&Event) -> bool) {
+pub(crate) async fn until(watches: &mut Watches, what: &str, holds: impl Fn(&Event) -> bool) {
     let found = async { while !holds(&watches.next().await) {} };
     let found = timeout(Duration::from_secs(60), found).await;
     found.unwrap_or_else(|_| panic!("{what} did not come"));
 }
 
-async fn until_unknown(watches: &mut Watches) {
+pub(crate) async fn until_unknown(watches: &mut Watches) {
     let is_unknown = |event: &Event| match event {
         Event::Problems(problems) => {
             let unknown = problems.get("pods").map(|problem| &problem.message);
@@ -180,12 +185,12 @@ async fn until_unknown(watches: &mut Watches) {
     until(watches, "a 401", is_unknown).await;
 }
 
-async fn until_well(watches: &mut Watches) {
+pub(crate) async fn until_well(watches: &mut Watches) {
     let is_well = |event: &Event| matches!(event, Event::Problems(problems) if problems.is_empty());
     until(watches, "an end of problems", is_well).await;
 }
 
-async fn until_pod(watches: &mut Watches, server: &Server, name: &str) {
+pub(crate) async fn until_pod(watches: &mut Watches, server: &Server, name: &str) {
     server.double.put(Resource::Pods, pod(name, "10.0.0.77"));
     until(watches, name, |event| format!("{event:?}").contains(name)).await;
 }

@@ -312,3 +312,40 @@ proptest! {
         prop_assert_eq!(listener.told, told);
     }
 }
+
+#[test]
+fn of_several_clusters_that_are_named_one_after_the_other_the_last_counts_alone() {
+    let mut state = State::new(NODE);
+    let say = |state: &mut State, resource, variant| {
+        let items = vec![item(resource, 0, Content::Good(variant))];
+        state.take(resource, Update::Listed(items, Vec::new()));
+    };
+    for resource in Resource::ALL {
+        say(&mut state, resource, 0);
+    }
+    assert!(matches!(state.event(), Some(Event::Reset(_))));
+    // Three watches follow to the second, and list it; then all follow to the third.
+    for resource in &Resource::ALL[1..] {
+        state.take(*resource, Update::Moved(1));
+        say(&mut state, *resource, 1);
+    }
+    for resource in Resource::ALL {
+        // What is not listed yet is still of the first, or of the second.
+        state.take(resource, Update::Moved(2));
+        assert!(matches!(state.event(), Some(Event::Problems(_)) | None));
+        say(&mut state, resource, 2);
+        let last = Resource::ALL[3];
+        assert!(resource == last || !matches!(state.event(), Some(Event::Changes(_))));
+    }
+    assert_eq!(state.event(), Some(Event::Problems([].into())));
+    let Some(Event::Changes(changes)) = state.event() else {
+        panic!("there are changes");
+    };
+    let of_last = Resource::ALL.map(|resource| Change::Apply(object(resource, 0, 2)));
+    assert_eq!(changes.len(), 4);
+    assert!(
+        of_last.iter().all(|change| changes.contains(change)),
+        "{changes:?}"
+    );
+    assert!(!state.has_event());
+}

@@ -16,6 +16,9 @@ use crate::kubernetes::{Bad, Item, Resource};
 /// So many objects are named as problems; the rest is counted.
 const NAMED: usize = 100;
 
+/// As what is named that concerns all kinds.
+const API_SERVER: &str = "API server";
+
 /// What a watch says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
@@ -29,6 +32,9 @@ pub enum Update {
     Nameless(String),
     /// The API server is away, or refuses; or not any more.
     Trouble(Option<String>),
+    /// It is another cluster that is asked: what follows is its, and begins with [`Update::Listed`]. Of two numbers the
+    /// larger one is the later cluster's.
+    Moved(u64),
 }
 
 /// What was said last of an object.
@@ -51,12 +57,52 @@ struct Kind {
     trouble: Option<String>,
 }
 
+/// A kind of another cluster, of which not all is listed yet.
+#[derive(Clone, Debug)]
+struct Listing {
+    /// Which cluster's.
+    moves: u64,
+    /// What there is and has no name, once all was listed.
+    listed: Option<(BTreeMap<ObjectId, Item>, Option<String>)>,
+}
+
+impl Listing {
+    /// Takes what concerns it, and returns what does not.
+    fn take(&mut self, update: Update) -> Option<Update> {
+        match (update, &mut self.listed) {
+            (Update::Listed(items, nameless), listed) => {
+                let items = items.into_iter().map(|item| (item.id.clone(), item));
+                *listed = Some((items.collect(), nameless.into_iter().next_back()));
+            }
+            (Update::Applied(item), Some((items, _))) => {
+                items.insert(item.id.clone(), item);
+            }
+            (Update::Deleted(id), Some((items, _))) => drop(items.remove(&id)),
+            (Update::Nameless(wrong), Some((_, nameless))) => *nameless = Some(wrong),
+            // Nothing is told before a list.
+            (Update::Applied(_) | Update::Deleted(_) | Update::Nameless(_), None) => {}
+            (update @ (Update::Trouble(_) | Update::Moved(_)), _) => return Some(update),
+        }
+        None
+    }
+
+    fn has(&self, id: &ObjectId) -> bool {
+        let listed = self.listed.as_ref();
+        listed.is_some_and(|(items, _)| items.contains_key(id))
+    }
+}
+
 /// Four watches as one source.
 #[derive(Clone, Debug)]
 pub struct State {
     node: String,
     hasher: RandomState,
     kinds: BTreeMap<Resource, Kind>,
+    /// What is known of another cluster. It counts when all kinds are listed and the node is there, and then at once:
+    /// policies of the one and pods of the other together are nobody's.
+    moving: BTreeMap<Resource, Listing>,
+    /// Why the API server is not asked as it should.
+    trouble: Option<String>,
     /// Whether a complete state was said.
     is_complete: bool,
     changes: BTreeMap<ObjectId, Change>,
@@ -74,6 +120,8 @@ impl State {
             node: node.into(),
             hasher: RandomState::new(),
             kinds: kinds.into(),
+            moving: BTreeMap::new(),
+            trouble: None,
             is_complete: false,
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -84,6 +132,50 @@ impl State {
 
     /// Takes what a watch says.
     pub fn take(&mut self, resource: Resource, update: Update) {
+        match self.moving.get_mut(&resource) {
+            Some(listing) => {
+                if let Some(update) = listing.take(update) {
+                    self.take_of_cluster(resource, update);
+                }
+                self.arrive();
+            }
+            None => self.take_of_cluster(resource, update),
+        }
+        if std::mem::take(&mut self.is_outdated) {
+            self.name_problems();
+        }
+    }
+
+    /// Takes why the API server is not asked as it should.
+    pub fn take_trouble(&mut self, trouble: Option<String>) {
+        self.trouble = trouble;
+        self.name_problems();
+    }
+
+    /// Puts another cluster in the place of the one before, if all of it is known.
+    fn arrive(&mut self) {
+        self.is_outdated = true;
+        let mut moves = self.moving.values().map(|listing| listing.moves);
+        let is_one = moves
+            .next()
+            .is_some_and(|first| moves.all(|of| of == first));
+        let is_listed = |resource: &Resource| {
+            let listing = self.moving.get(resource);
+            listing.is_some_and(|listing| listing.listed.is_some())
+        };
+        if !is_one || !Resource::ALL.iter().all(is_listed) || !self.has_node() {
+            return;
+        }
+        for (resource, listing) in std::mem::take(&mut self.moving) {
+            if let Some((items, nameless)) = listing.listed {
+                let items = items.into_values().collect();
+                let update = Update::Listed(items, nameless.into_iter().collect());
+                self.take_of_cluster(resource, update);
+            }
+        }
+    }
+
+    fn take_of_cluster(&mut self, resource: Resource, update: Update) {
         match update {
             Update::Applied(item) => self.apply(item),
             Update::Deleted(id) => self.delete(&id),
@@ -107,9 +199,11 @@ impl State {
                 self.is_outdated = true;
                 self.kinds.entry(resource).or_default().trouble = trouble;
             }
-        }
-        if std::mem::take(&mut self.is_outdated) {
-            self.name_problems();
+            Update::Moved(moves) => {
+                self.is_outdated = true;
+                let listed = None;
+                self.moving.insert(resource, Listing { moves, listed });
+            }
         }
     }
 
@@ -151,12 +245,15 @@ impl State {
     }
 
     fn can_complete(&self) -> bool {
-        self.kinds.values().all(|kind| kind.is_listed) && self.has_node()
+        self.moving.is_empty() && self.kinds.values().all(|kind| kind.is_listed) && self.has_node()
     }
 
     /// Also one that is not valid is there: without its addresses the kernel knows which are this node's.
     fn has_node(&self) -> bool {
         let node = ObjectId::Node(self.node.clone());
+        if let Some(listing) = self.moving.get(&Resource::Nodes) {
+            return listing.has(&node);
+        }
         let nodes = self.kinds.get(&Resource::Nodes);
         nodes.is_some_and(|of| of.known.contains_key(&node) || of.bad.contains_key(&node))
     }
@@ -187,7 +284,10 @@ impl State {
             }
         };
         match object {
-            Some(object) => self.say(id, object, is_good),
+            Some(object) => {
+                let digest = self.hasher.hash_one(&object);
+                self.say(id, object, Known { digest, is_good });
+            }
             None => self.unsay(&id),
         }
     }
@@ -199,12 +299,10 @@ impl State {
         self.unsay(id);
     }
 
-    fn say(&mut self, id: ObjectId, object: Object, is_good: bool) {
-        let digest = self.hasher.hash_one(&object);
+    fn say(&mut self, id: ObjectId, object: Object, known: Known) {
         let kind = self.kinds.entry(Resource::of(&id)).or_default();
-        let known = Known { digest, is_good };
         let before = kind.known.insert(id.clone(), known);
-        if before.is_none_or(|before| before.digest != digest) {
+        if before.is_none_or(|before| before.digest != known.digest) {
             self.changes.insert(id, Change::Apply(object));
         }
     }
@@ -225,9 +323,24 @@ impl State {
     fn name_problems(&mut self) {
         let blocks = !self.is_complete;
         let mut problems = BTreeMap::new();
+        let mut lines: Vec<_> = self.trouble.iter().cloned().collect();
+        if !self.moving.is_empty() {
+            lines.push(
+                "another one is to be asked than before: what is known stays in force until all of the other is listed"
+                    .to_owned(),
+            );
+        }
+        if !lines.is_empty() {
+            let message = lines.join("\n");
+            problems.insert(API_SERVER.to_owned(), Problem { message, blocks });
+        }
         for (resource, kind) in &self.kinds {
             let mut lines: Vec<_> = kind.trouble.iter().cloned().collect();
-            if *resource == Resource::Nodes && blocks && kind.is_listed && !self.has_node() {
+            let is_listed = match self.moving.get(resource) {
+                Some(listing) => listing.listed.is_some(),
+                None => blocks && kind.is_listed,
+            };
+            if *resource == Resource::Nodes && is_listed && !self.has_node() {
                 lines.push(format!(
                     "there is no Node {}: mend --node, or wait until the kubelet has registered it",
                     self.node

@@ -6,6 +6,8 @@
 //!   [`QUIET`] is given up: half of the connection may be gone.
 //! - A watch ends after some minutes, each after another time, and goes on where it was. Only where the API server does
 //!   not know that version any more all is listed again.
+//! - What was told of one cluster holds for no other: when it comes to be another that is asked, the watch ends wherever
+//!   it is, says so, and begins with a list.
 //! - Versions grow. If the API server's store is older than what it told us, it was restored from a backup, and waiting
 //!   for what comes after our version would be waiting for ever. This is looked after whenever an API server was away or
 //!   silent; it costs it one key of etcd.
@@ -42,8 +44,9 @@ const LONG: Duration = Duration::from_secs(5);
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Whether lists stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Streaming {
+    #[default]
     Yes,
     /// Not the next one: the last one came to nothing.
     NotNext,
@@ -63,6 +66,7 @@ pub(super) struct Watch {
 }
 
 /// How far it is.
+#[derive(Default)]
 struct State {
     /// The version up to which everything was told.
     from: Option<String>,
@@ -108,50 +112,76 @@ impl Watch {
             metrics,
             updates,
             interner: Interner::default(),
-            state: State {
-                from: None,
-                streaming: Streaming::Yes,
-                is_doubtful: false,
-                heard: None,
-                is_troubled: false,
-                backoff: Backoff::default(),
-            },
+            state: State::default(),
         }
     }
 
     /// Watches until nobody listens any more.
     pub(super) async fn run(mut self) {
+        let mut moves = self.client.moves();
         loop {
-            let resource = self.selection.resource;
-            let wait = match self.once().await {
-                Err(Failure::Unheard) => return,
-                Ok(()) => self.state.backoff.after_end(SPREAD),
-                // What we know is too old.
-                Err(Failure::Api(_, Error::Refused(refusal)))
-                    if refusal.is_expired() && self.state.from.is_some() =>
-                {
-                    tracing::debug!(%resource, "is listed again: {refusal}");
-                    self.state.from = None;
-                    self.state.backoff.next(None)
-                }
-                Err(Failure::Api(verb, error)) => {
-                    // Whoever is there again may have been restored.
-                    self.state.is_doubtful = true;
-                    let after = match &error {
-                        Error::Refused(refusal) => refusal.retry_after,
-                        _ => None,
-                    };
-                    let trouble = self.describe(verb, &error);
-                    if self.say(Update::Trouble(Some(trouble))).await.is_err() {
-                        return;
+            let attempt = tokio::select! {
+                // First, so that nothing of one cluster is taken for another's.
+                biased;
+                moved = moves.changed() => match moved {
+                    Ok(()) => {
+                        let moves = *moves.borrow_and_update();
+                        self.begin_anew(moves).await
                     }
-                    self.state.is_troubled = true;
-                    self.state.backoff.next(after)
-                }
+                    Err(_) => return,
+                },
+                attempt = self.attempt() => attempt,
             };
-            self.metrics.watch_restarted(resource);
-            sleep(wait).await;
+            if attempt.is_err() {
+                return;
+            }
         }
+    }
+
+    /// It is another cluster that is asked.
+    async fn begin_anew(&mut self, moves: u64) -> Result<(), Unheard> {
+        self.state = State {
+            is_troubled: self.state.is_troubled,
+            ..State::default()
+        };
+        self.metrics.watch_restarted(self.selection.resource);
+        self.say(Update::Moved(moves)).await
+    }
+
+    /// One answer, and the time until the next is asked for.
+    async fn attempt(&mut self) -> Result<(), Unheard> {
+        let resource = self.selection.resource;
+        let wait = match self.once().await {
+            Err(Failure::Unheard) => return Err(Unheard),
+            Ok(()) => self.state.backoff.after_end(SPREAD),
+            Err(Failure::Api(_, Error::Moved)) => return Ok(()),
+            // What we know is too old.
+            Err(Failure::Api(_, Error::Refused(refusal)))
+                if refusal.is_expired() && self.state.from.is_some() =>
+            {
+                tracing::debug!(%resource, "is listed again: {refusal}");
+                self.state.from = None;
+                self.state.backoff.next(None)
+            }
+            Err(Failure::Api(verb, error)) => {
+                // Whoever is there again may have been restored.
+                self.state.is_doubtful = true;
+                let after = match &error {
+                    Error::Refused(refusal) => refusal.retry_after,
+                    _ => None,
+                };
+                // Why there is no client is told once, and not by each kind.
+                if !matches!(error, Error::Access(_)) {
+                    let trouble = self.describe(verb, &error);
+                    self.say(Update::Trouble(Some(trouble))).await?;
+                    self.state.is_troubled = true;
+                }
+                self.state.backoff.next(after)
+            }
+        };
+        self.metrics.watch_restarted(resource);
+        sleep(wait).await;
+        Ok(())
     }
 
     /// From where it is to the end of one answer.
