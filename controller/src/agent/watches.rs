@@ -14,9 +14,10 @@
 //! - Nothing is told before all four kinds were listed once and the node is there. That is the one [`Event::Reset`]; after
 //!   it there are only changes. A list that is made again is compared with what is known, and what it no longer has is
 //!   deleted: the rules never pass through less than was in force.
-//! - An object that is not valid stays as it was when it was last valid. A NetworkPolicy that never was isolates the pods
-//!   that it selects, or all of its namespace if that cannot be read, and allows nothing. A Pod of which only the ports are
-//!   wrong has none. Each is a problem that names object and field, and holds up nothing else.
+//! - An object that is not valid stays as it was when it was last valid; one that was made anew under its name never was.
+//!   A NetworkPolicy that never was isolates the pods that it selects, or all of its namespace if that cannot be read, and
+//!   allows nothing. A Pod of which only the ports are wrong has none. Each is a problem that names object and field, and
+//!   holds up nothing else.
 //! - While the API server is away everything stays as it is.
 //! - Of another cluster nothing counts before all of it is listed and the node is there. Then it takes the place of the one
 //!   before at once: the rules never pass through a mixture, nor through less.

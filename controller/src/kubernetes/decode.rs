@@ -17,6 +17,8 @@ use super::{Error, Refusal, Resource};
 pub struct Item {
     /// What names it.
     pub id: ObjectId,
+    /// What tells it from others that had or will have its name.
+    pub uid: Option<String>,
     /// Its version, if it has one.
     pub version: Option<String>,
     /// The object, if it is valid.
@@ -81,7 +83,15 @@ struct Head {
 struct Metadata {
     name: Option<String>,
     namespace: Option<String>,
+    uid: Option<String>,
     resource_version: Option<String>,
+}
+
+/// What is read of an object whatever else it says.
+struct Named {
+    id: ObjectId,
+    uid: Option<String>,
+    version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +122,7 @@ pub fn line(resource: Resource, bytes: &[u8], options: Options) -> Result<Line, 
             Err(wrong) => Line::Nameless(wrong),
         }),
         "DELETED" => Ok(match head(resource, object) {
-            Ok((id, version)) => Line::Deleted(id, version),
+            Ok(named) => Line::Deleted(named.id, named.version),
             Err(wrong) => Line::Nameless(wrong),
         }),
         "BOOKMARK" => {
@@ -129,26 +139,29 @@ pub fn line(resource: Resource, bytes: &[u8], options: Options) -> Result<Line, 
     }
 }
 
-/// What names the object, and its version.
-fn head(resource: Resource, raw: &str) -> Result<(ObjectId, Option<String>), String> {
+fn head(resource: Resource, raw: &str) -> Result<Named, String> {
     let head: Head = serde_json::from_str(raw)
         .map_err(|error| format!("an object has no readable metadata: {error}"))?;
     let Metadata {
         name,
         namespace,
+        uid,
         resource_version,
     } = head.metadata;
     let name = name.unwrap_or_default();
     if name.is_empty() {
         return Err("an object has no metadata.name".to_owned());
     }
-    let id = resource.id(&namespace.unwrap_or_default(), &name);
-    Ok((id, resource_version.filter(|version| !version.is_empty())))
+    Ok(Named {
+        id: resource.id(&namespace.unwrap_or_default(), &name),
+        uid,
+        version: resource_version.filter(|version| !version.is_empty()),
+    })
 }
 
 /// Reads one object. What is wrong with it is the object's, unless it has no name.
 pub(super) fn item(resource: Resource, raw: &str, options: Options) -> Result<Item, String> {
-    let (id, version) = head(resource, raw)?;
+    let Named { id, uid, version } = head(resource, raw)?;
     let read = match resource {
         Resource::Namespaces => read(raw, validate::namespace).map(Object::Namespace),
         Resource::Nodes => read(raw, validate::node).map(Object::Node),
@@ -166,7 +179,12 @@ pub(super) fn item(resource: Resource, raw: &str, options: Options) -> Result<It
         )),
     });
     let read = read.map_err(|message| stand_in::of(&id, raw, message, options));
-    Ok(Item { id, version, read })
+    Ok(Item {
+        id,
+        uid,
+        version,
+        read,
+    })
 }
 
 fn read<A: DeserializeOwned, V>(

@@ -371,3 +371,56 @@ async fn only_what_the_api_server_has_is_there() {
     };
     assert_eq!(bare.labels.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_anew_under_a_name_is_not_what_had_the_name_before() {
+    let mut world = World::complete().await;
+    let with_uid = |mut object: Value, uid: &str| {
+        object["metadata"]["uid"] = uid.into();
+        object
+    };
+    let both = [Resource::NetworkPolicies, Resource::Pods];
+    let bad = |uid: &str| {
+        let mut bad = with_uid(policy("web"), uid);
+        bad["spec"]["ingress"] = json!([{"from": [{}]}]);
+        let mut bad_pod = with_uid(pod("web", "10.0.0.1"), uid);
+        bad_pod["status"]["podIPs"] = json!([{"ip": "10.0.0.256"}]);
+        [bad, bad_pod]
+    };
+    let put = |world: &World, objects: [Value; 2]| {
+        for (resource, object) in both.into_iter().zip(objects) {
+            world.double.put(resource, object);
+        }
+    };
+    let good = [policy("web"), pod("web", "10.0.0.1")].map(|object| with_uid(object, "one"));
+    put(&world, good);
+    // The same objects, which become bad.
+    put(&world, bad("one"));
+    world.until(|world| world.problems.len() == 2).await;
+    assert!(world.has_pod("web"));
+    assert!(!is_isolating(
+        policy_of(&world, "web"),
+        &app("web"),
+        (true, false)
+    ));
+    // Others, and nobody sees that the first are deleted.
+    world.double.quietly(|_| {
+        for resource in both {
+            world.double.remove(resource, "shop/web");
+        }
+        put(&world, bad("two"));
+    });
+    world.double.compact();
+    world.double.end(false);
+    world.until(|world| !world.has_pod("web")).await;
+    let closed = |world: &World| is_isolating(policy_of(world, "web"), &app("web"), (true, false));
+    world.until(closed).await;
+    assert_eq!(world.problems.len(), 2);
+    // Both are mended.
+    let good = [policy("web"), pod("web", "10.0.0.1")].map(|object| with_uid(object, "two"));
+    put(&world, good);
+    world
+        .until(|world| world.has_pod("web") && !closed(world))
+        .await;
+    world.until(|world| world.problems.is_empty()).await;
+}

@@ -113,6 +113,7 @@ fn item(resource: Resource, index: u8, content: Content) -> Item {
     };
     Item {
         id: id(resource, index),
+        uid: None,
         version: None,
         read,
     }

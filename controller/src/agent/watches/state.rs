@@ -20,6 +20,10 @@ const NAMED: usize = 100;
 const API_SERVER: &str = "API server";
 
 /// What a watch says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most that waits is of this variant"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
     /// All objects there are, and what is wrong with those that have no name.
@@ -41,6 +45,8 @@ pub enum Update {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     digest: u64,
+    /// Of its `metadata.uid`.
+    uid: u64,
     /// Whether that was the object itself, and not what stands for it.
     is_good: bool,
 }
@@ -259,7 +265,8 @@ impl State {
     }
 
     fn apply(&mut self, item: Item) {
-        let Item { id, read, .. } = item;
+        let Item { id, uid, read, .. } = item;
+        let uid = self.hasher.hash_one(&uid);
         let kind = self.kinds.entry(Resource::of(&id)).or_default();
         let before = kind.known.get(&id).copied();
         let (object, is_good) = match read {
@@ -274,8 +281,8 @@ impl State {
                 effect,
             }) => {
                 self.is_outdated = true;
-                // What was good stays as it was.
-                if before.is_some_and(|known| known.is_good) {
+                // What was good stays as it was, but not as another was that had the name.
+                if before.is_some_and(|known| known.is_good && known.uid == uid) {
                     kind.bad.insert(id, message);
                     return;
                 }
@@ -286,7 +293,12 @@ impl State {
         match object {
             Some(object) => {
                 let digest = self.hasher.hash_one(&object);
-                self.say(id, object, Known { digest, is_good });
+                let known = Known {
+                    digest,
+                    uid,
+                    is_good,
+                };
+                self.say(id, object, known);
             }
             None => self.unsay(&id),
         }
