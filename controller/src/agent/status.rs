@@ -71,7 +71,7 @@ pub struct Counts {
 /// A part of the source that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceProblem {
-    /// Which: a file; or of an API server `KIND NAMESPACE/NAME`, or the name of a kind, as `pods`.
+    /// Which: a file; or of an API server `KIND NAMESPACE/NAME`, the name of a kind, as `pods`, `API server`, or `rights`.
     pub of: String,
     /// What is wrong; several lines if there are several things.
     pub message: String,

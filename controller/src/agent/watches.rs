@@ -23,6 +23,7 @@
 //!   before at once: the rules never pass through a mixture, nor through less.
 
 pub(super) mod backoff;
+mod rights;
 mod state;
 mod watch;
 
@@ -114,6 +115,7 @@ impl Source for Watches {
 async fn work(client: Client, node: String, metrics: Metrics, events: Sender<Event>) {
     let client = Arc::new(client);
     let trouble = client.trouble();
+    let (missing, rights) = published::channel(None);
     let (sender, updates) = channel(WAITING);
     // The API server took what it holds, maybe before it was as strict as it is.
     let options = Options { lenient_cidr: true };
@@ -127,6 +129,7 @@ async fn work(client: Client, node: String, metrics: Metrics, events: Sender<Eve
         watches.spawn(watch.run());
     }
     drop(sender);
+    watches.spawn(rights::watch(client, missing));
     let watched = async {
         while let Some(ended) = watches.join_next().await {
             if let Err(error) = ended
@@ -138,7 +141,7 @@ async fn work(client: Client, node: String, metrics: Metrics, events: Sender<Eve
         }
     };
     tokio::select! {
-        () = merge(State::new(node), updates, trouble, events) => {}
+        () = merge(State::new(node), updates, trouble, rights, events) => {}
         () = watched => {}
     }
 }
@@ -148,6 +151,7 @@ async fn merge(
     mut state: State,
     mut updates: Receiver<(Resource, Update)>,
     mut trouble: published::Receiver<Option<AccessError>>,
+    mut rights: published::Receiver<Option<String>>,
     events: Sender<Event>,
 ) {
     loop {
@@ -157,6 +161,10 @@ async fn merge(
                     let trouble = trouble.borrow_and_update();
                     state.take_trouble(trouble.as_ref().map(ToString::to_string));
                 }
+                Err(_) => return,
+            },
+            changed = rights.changed() => match changed {
+                Ok(()) => state.take_missing_rights(rights.borrow_and_update().clone()),
                 Err(_) => return,
             },
             update = updates.recv() => match update {

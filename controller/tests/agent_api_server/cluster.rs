@@ -14,13 +14,13 @@ use crate::manifests::{self, NODE};
 /// API group, resource and verb.
 pub(crate) type Right = (&'static str, &'static str, &'static str);
 
-/// What it has to be allowed to send Events.
+/// And to send Events.
 pub(crate) const EVENTS: [Right; 2] = [
     ("events.k8s.io", "events", "create"),
     ("events.k8s.io", "events", "patch"),
 ];
 
-/// All that an agent needs to be allowed.
+/// What an agent needs to be allowed to enforce.
 pub(crate) const RIGHTS: [Right; 8] = [
     ("", "namespaces", "list"),
     ("", "namespaces", "watch"),
@@ -31,6 +31,16 @@ pub(crate) const RIGHTS: [Right; 8] = [
     ("networking.k8s.io", "networkpolicies", "list"),
     ("networking.k8s.io", "networkpolicies", "watch"),
 ];
+
+/// All that an agent asks to be allowed, but for these.
+pub(crate) fn without(missing: &[Right]) -> Vec<PolicyRule> {
+    let rights = RIGHTS.iter().chain(&EVENTS);
+    let rights: Vec<_> = rights
+        .filter(|right| !missing.contains(right))
+        .copied()
+        .collect();
+    rules(&rights)
+}
 
 pub(crate) fn rules(rights: &[Right]) -> Vec<PolicyRule> {
     let rules = rights.iter();
@@ -70,7 +80,7 @@ impl Cluster {
         let live = Live::new(arguments);
         let server = ApiServer::start(&live.world.node);
         server.apply(&manifests::base());
-        let account = server.account("agent", &rules(&RIGHTS));
+        let account = server.account("agent", &without(&[]));
         Self {
             live,
             server,

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::ListParams;
 
-use crate::cluster::{Cluster, EVENTS, RIGHTS, rules};
+use crate::cluster::{Cluster, EVENTS, without};
 use crate::manifests::NODE;
 
 /// Of the namespace `x` every policy that selects a local pod needs more.
@@ -46,8 +46,6 @@ fn uid(cluster: &Cluster, policy: &str) -> String {
 #[test]
 fn a_policy_over_budget_has_one_event_and_no_flood_of_them() {
     let mut cluster = Cluster::with(&BUDGET);
-    let rights = [&RIGHTS[..], &EVENTS[..]].concat();
-    cluster.server.permit(&cluster.account, &rules(&rights));
     cluster.put("far", &policy("far", "g"));
     let agent = cluster.start();
     cluster.until("it is ready", &agent, |cluster| cluster.is_ready());
@@ -106,6 +104,7 @@ fn a_policy_over_budget_has_one_event_and_no_flood_of_them() {
 #[test]
 fn an_agent_that_may_not_send_events_says_so_and_enforces() {
     let mut cluster = Cluster::with(&BUDGET);
+    cluster.server.permit(&cluster.account, &without(&EVENTS));
     let agent = cluster.start();
     let words = "forbids to create events.events.k8s.io";
     cluster.until("it says what it may not", &agent, |_| {
@@ -119,8 +118,7 @@ fn an_agent_that_may_not_send_events_says_so_and_enforces() {
     let log = agent.log();
     assert_eq!(log.matches(words).count(), 1, "{log}");
     // Once it may, it goes on by itself.
-    let rights = [&RIGHTS[..], &EVENTS[..]].concat();
-    cluster.server.permit(&cluster.account, &rules(&rights));
+    cluster.server.permit(&cluster.account, &without(&[]));
     cluster.until("the policy has an Event", &agent, |cluster| {
         !events(cluster, "base").is_empty()
     });

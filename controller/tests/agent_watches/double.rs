@@ -230,6 +230,9 @@ impl Double {
     }
 
     pub(crate) async fn answer(&self, uri: &Uri) -> Result<Response<Answer>, io::Error> {
+        if uri.path().ends_with("/selfsubjectaccessreviews") {
+            return Ok(self.refuse(Fault::status(404, "NotFound", "no such resource")));
+        }
         let asked = read(uri);
         let fault = {
             let mut inner = self.inner();

@@ -109,6 +109,7 @@ pub struct State {
     moving: BTreeMap<Resource, Listing>,
     /// Why the API server is not asked as it should.
     trouble: Option<String>,
+    missing_rights: Option<String>,
     /// Whether a complete state was said.
     is_complete: bool,
     changes: BTreeMap<ObjectId, Change>,
@@ -128,6 +129,7 @@ impl State {
             kinds: kinds.into(),
             moving: BTreeMap::new(),
             trouble: None,
+            missing_rights: None,
             is_complete: false,
             changes: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -155,6 +157,12 @@ impl State {
     /// Takes why the API server is not asked as it should.
     pub fn take_trouble(&mut self, trouble: Option<String>) {
         self.trouble = trouble;
+        self.name_problems();
+    }
+
+    /// Takes what the account may not do.
+    pub fn take_missing_rights(&mut self, missing: Option<String>) {
+        self.missing_rights = missing;
         self.name_problems();
     }
 
@@ -345,6 +353,10 @@ impl State {
         if !lines.is_empty() {
             let message = lines.join("\n");
             problems.insert(API_SERVER.to_owned(), Problem { message, blocks });
+        }
+        if let Some(message) = self.missing_rights.clone() {
+            let blocks = false;
+            problems.insert("rights".to_owned(), Problem { message, blocks });
         }
         for (resource, kind) in &self.kinds {
             let mut lines: Vec<_> = kind.trouble.iter().cloned().collect();
