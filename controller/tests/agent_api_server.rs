@@ -8,6 +8,9 @@ mod api_server;
 mod chaos;
 #[path = "agent_api_server/cluster.rs"]
 mod cluster;
+#[path = "agent_engine/world.rs"]
+#[allow(dead_code, reason = "of another test program")]
+mod engine;
 #[path = "agent_api_server/events.rs"]
 mod events;
 #[path = "agent_api_server/latency.rs"]
@@ -18,6 +21,8 @@ mod live;
 #[path = "agent/manifests.rs"]
 #[allow(dead_code, reason = "of another test program")]
 mod manifests;
+#[path = "agent_api_server/refused.rs"]
+mod refused;
 #[path = "agent_api_server/restarts.rs"]
 mod restarts;
 #[path = "agent_api_server/rights.rs"]

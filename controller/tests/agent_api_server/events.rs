@@ -24,7 +24,7 @@ fn policy(name: &str, app: &str) -> String {
 }
 
 /// What is said of the policy.
-fn events(cluster: &Cluster, policy: &str) -> Vec<Event> {
+pub(crate) fn events(cluster: &Cluster, policy: &str) -> Vec<Event> {
     let all = cluster.server.ask(async |client| {
         let events: Api<Event> = Api::namespaced(client, "x");
         events.list(&ListParams::default()).await.unwrap().items
@@ -36,7 +36,7 @@ fn events(cluster: &Cluster, policy: &str) -> Vec<Event> {
     all.into_iter().filter(is_of).collect()
 }
 
-fn uid(cluster: &Cluster, policy: &str) -> String {
+pub(crate) fn uid(cluster: &Cluster, policy: &str) -> String {
     cluster.server.ask(async |client| {
         let policies: Api<NetworkPolicy> = Api::namespaced(client, "x");
         policies.get(policy).await.unwrap().metadata.uid.unwrap()
