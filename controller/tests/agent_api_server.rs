@@ -8,6 +8,8 @@ mod api_server;
 mod chaos;
 #[path = "agent_api_server/cluster.rs"]
 mod cluster;
+#[path = "agent_api_server/cost.rs"]
+mod cost;
 #[path = "agent_engine/world.rs"]
 #[allow(dead_code, reason = "of another test program")]
 mod engine;
