@@ -1,0 +1,1 @@
+//! The plugin put into a node's list of plugins, and taken out.
