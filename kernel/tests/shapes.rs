@@ -131,6 +131,8 @@ fn comparisons() {
             Value::Interface("fifteen-letters".into()),
         ),
         (Field::OutputInterface, Value::Interface("a".into())),
+        (Field::InputInterfaceGroup, Value::Number(770_701)),
+        (Field::OutputInterfaceGroup, Value::Number(7)),
         (Field::TcpFlags, Value::Symbol("syn")),
         (Field::ConnectionDirection, Value::Symbol("original")),
         (Field::ConnectionDirection, Value::Symbol("reply")),

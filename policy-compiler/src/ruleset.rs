@@ -152,6 +152,8 @@ pub enum Hook {
     Forward,
     /// From this host.
     Output,
+    /// Before it leaves, whoever sent it.
+    Postrouting,
     /// From the interface, before anything else; of [`TableFamily::Netdev`].
     Ingress,
 }
@@ -254,6 +256,10 @@ pub enum Field {
     InputInterface,
     /// Name of the interface that the packet will leave by.
     OutputInterface,
+    /// Group of the interface that the packet came in by.
+    InputInterfaceGroup,
+    /// Group of the interface that the packet will leave by.
+    OutputInterfaceGroup,
     /// EtherType of a frame.
     EtherType,
     /// Sender's IPv4 address of an ARP message.

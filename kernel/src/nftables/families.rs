@@ -27,6 +27,7 @@ pub(crate) fn hook_number(hook: Hook) -> u32 {
         Hook::Input => 1,
         Hook::Forward => 2,
         Hook::Output => 3,
+        Hook::Postrouting => 4,
     }
 }
 
@@ -34,9 +35,13 @@ pub(crate) fn hook_number(hook: Hook) -> u32 {
 pub(crate) fn hook_of(family: TableFamily, number: u32) -> Option<Hook> {
     let all: &[Hook] = match family {
         TableFamily::Netdev => &[Hook::Ingress],
-        TableFamily::Inet | TableFamily::Bridge => {
-            &[Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output]
-        }
+        TableFamily::Inet | TableFamily::Bridge => &[
+            Hook::Prerouting,
+            Hook::Input,
+            Hook::Forward,
+            Hook::Output,
+            Hook::Postrouting,
+        ],
     };
     all.iter()
         .copied()

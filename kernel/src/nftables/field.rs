@@ -19,7 +19,7 @@ pub(crate) enum Network {
 pub(crate) const ICMPV6: u8 = 58;
 
 /// Every field, to be found by what it loads.
-pub(crate) const ALL: [Field; 28] = [
+pub(crate) const ALL: [Field; 30] = [
     Field::Ipv4Source,
     Field::Ipv4Destination,
     Field::Ipv6Source,
@@ -41,6 +41,8 @@ pub(crate) const ALL: [Field; 28] = [
     Field::PacketType,
     Field::InputInterface,
     Field::OutputInterface,
+    Field::InputInterfaceGroup,
+    Field::OutputInterfaceGroup,
     Field::EtherType,
     Field::ArpSource,
     Field::ConnectionDirection,
@@ -86,6 +88,8 @@ pub(crate) fn load(field: Field) -> Load {
         Field::PacketType => Load::Meta(meta::PKTTYPE),
         Field::InputInterface => Load::Meta(meta::IIFNAME),
         Field::OutputInterface => Load::Meta(meta::OIFNAME),
+        Field::InputInterfaceGroup => Load::Meta(meta::IIFGROUP),
+        Field::OutputInterfaceGroup => Load::Meta(meta::OIFGROUP),
         Field::EtherType => payload(base::LINK, 12),
         Field::ArpSource => payload(base::NETWORK, 14),
         Field::ConnectionDirection => connection(ct::DIRECTION),
@@ -121,6 +125,7 @@ pub(crate) fn data_type(field: Field) -> Type {
         Field::ReturnRoute => Type::Presence,
         Field::PacketType => Type::PacketType,
         Field::InputInterface | Field::OutputInterface => Type::Interface,
+        Field::InputInterfaceGroup | Field::OutputInterfaceGroup => Type::InterfaceGroup,
         Field::EtherType => Type::EtherType,
     }
 }

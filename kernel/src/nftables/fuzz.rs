@@ -91,7 +91,7 @@ fn received(socket: &mut Socket) -> Vec<Vec<u8>> {
 
 /// Reads everything that the bytes may be, and returns how much of it was understood.
 fn read(bytes: &[u8]) -> usize {
-    let mut raw = Raw::default();
+    let mut raw = Raw::new("picket", 0);
     let mut elements = Vec::new();
     for message in Messages(bytes).map_while(Result::ok) {
         let Ok(Content::Object { family, attributes }) = message.content() else {

@@ -27,6 +27,7 @@ mod read_elements;
 mod remove;
 mod replace;
 mod socket;
+mod standing;
 mod types;
 mod userdata;
 mod watch;

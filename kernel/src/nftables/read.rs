@@ -44,10 +44,7 @@ impl Nftables {
             // A change that is under way shows its generation before or after its objects. So none is when the
             // dumps start, and each that starts during them has ended when the generation is asked for again.
             self.await_changes()?;
-            let mut raw = Raw {
-                flags: self.flags,
-                ..Raw::default()
-            };
+            let mut raw = Raw::new(TABLE, self.flags);
             let Some(dumped) = self.read_all(&mut raw)? else {
                 continue;
             };
@@ -65,7 +62,7 @@ impl Nftables {
     }
 
     /// Everything, and whether anything changed while it was dumped. Nothing if not all came.
-    fn read_all(&mut self, raw: &mut Raw) -> Result<Option<Dumped>, Error> {
+    pub(super) fn read_all(&mut self, raw: &mut Raw) -> Result<Option<Dumped>, Error> {
         let nothing = |_: &mut Writer| {};
         let mut changed = Dumped::All;
         let listed = self.list(raw, &mut changed, |nftables, raw| {
@@ -84,8 +81,9 @@ impl Nftables {
                 (msg::GETRULE, rule::TABLE),
                 (msg::GETSET, set::TABLE),
             ] {
+                let name = raw.name;
                 let listed = self.list(raw, &mut changed, |nftables, raw| {
-                    let request = |out: &mut Writer| out.put_text(of_table, TABLE);
+                    let request = |out: &mut Writer| out.put_text(of_table, name);
                     nftables.request(kind, DUMP, number, request, |_, from, attributes| {
                         if from == number {
                             raw.object(kind, family, attributes)
@@ -100,7 +98,7 @@ impl Nftables {
             }
         }
         for found in &mut raw.sets {
-            match self.read_elements(found)? {
+            match self.read_elements(raw.name, found)? {
                 Some(dumped) => changed = changed.and(dumped),
                 None => return Ok(None),
             }
@@ -135,8 +133,10 @@ impl Dumped {
 }
 
 /// What was dumped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Raw {
+    /// The name of the tables that are read.
+    pub(super) name: &'static str,
     /// The flags that our tables are to have.
     pub(super) flags: u32,
     pub(super) tables: Vec<TableFamily>,
@@ -171,6 +171,18 @@ pub(super) struct RawSet {
 }
 
 impl Raw {
+    pub(super) fn new(name: &'static str, flags: u32) -> Self {
+        Self {
+            name,
+            flags,
+            tables: Vec::new(),
+            chains: Vec::new(),
+            rules: Vec::new(),
+            sets: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
     fn lengths(&self) -> [usize; 5] {
         [
             self.tables.len(),
@@ -219,7 +231,7 @@ impl Raw {
                 _ => {}
             }
         }
-        if name != TABLE {
+        if name != self.name {
             return Ok(());
         }
         match family_of(number) {
@@ -230,7 +242,7 @@ impl Raw {
                 }
             }
             None => self.unknown(
-                Object::Other(format!("table {TABLE} of family {number}")),
+                Object::Other(format!("table {name} of family {number}")),
                 "family",
             ),
         }
@@ -252,7 +264,7 @@ impl Raw {
                 _ => {}
             }
         }
-        if of != TABLE || flags & chain::F_BINDING != 0 {
+        if of != self.name || flags & chain::F_BINDING != 0 {
             // One that is a part of a rule is as known as the rule, whose jump leads nowhere else.
             return Ok(());
         }
@@ -286,7 +298,7 @@ impl Raw {
                 _ => {}
             }
         }
-        if of == TABLE {
+        if of == self.name {
             self.rules.push(RawRule {
                 family,
                 chain: chain.to_owned(),
@@ -329,7 +341,7 @@ impl Raw {
                 _ => {}
             }
         }
-        if of == TABLE {
+        if of == self.name {
             self.sets.push(found);
         }
         Ok(())

@@ -15,7 +15,6 @@ use super::read::RawSet;
 use super::socket::{Dumped, Nftables};
 use crate::error::Error;
 use crate::netlink::attribute::{Attributes, Malformed, Writer};
-use policy_compiler::ruleset::TABLE;
 
 /// Flags that sets of ours have.
 const OURS: u32 = set::F_ANONYMOUS | set::F_CONSTANT | set::F_INTERVAL | set::F_MAP | set::F_CONCAT;
@@ -28,7 +27,11 @@ const ONE_MESSAGE: usize = 50;
 
 impl Nftables {
     /// Reads the set's elements, and whether anything changed meanwhile, which may be elsewhere. Nothing if not all came.
-    pub(super) fn read_elements(&mut self, found: &mut RawSet) -> Result<Option<Dumped>, Error> {
+    pub(super) fn read_elements(
+        &mut self,
+        table: &'static str,
+        found: &mut RawSet,
+    ) -> Result<Option<Dumped>, Error> {
         if found.odd_element || found.flags & !OURS != 0 {
             // Not one of ours, whatever is in it. What is in it may change at any time: elements with a timeout are
             // counted when they are no longer listed, and packets may add some.
@@ -39,7 +42,7 @@ impl Nftables {
         let mut before: Option<BTreeSet<Vec<u8>>> = None;
         for _ in 0..ATTEMPTS {
             found.elements.clear();
-            changed = changed.and(self.dump_elements(found)?);
+            changed = changed.and(self.dump_elements(table, found)?);
             if found.flags & set::F_INTERVAL != 0 {
                 return Ok(Some(changed));
             }
@@ -62,9 +65,9 @@ impl Nftables {
         Ok(None)
     }
 
-    fn dump_elements(&mut self, found: &mut RawSet) -> Result<Dumped, Error> {
+    fn dump_elements(&mut self, table: &'static str, found: &mut RawSet) -> Result<Dumped, Error> {
         let request = |out: &mut Writer| {
-            out.put_text(element::LIST_TABLE, TABLE);
+            out.put_text(element::LIST_TABLE, table);
             out.put_text(element::LIST_SET, &found.name);
         };
         let number = family_number(found.family);

@@ -26,6 +26,7 @@ pub(crate) enum Type {
     ConnectionDirection,
     AddressType,
     PacketType,
+    InterfaceGroup,
     EtherType,
     Presence,
 }
@@ -99,6 +100,7 @@ impl Type {
             Self::ConnectionStatus => 28,
             Self::Icmpv6Type => 29,
             Self::PacketType => 31,
+            Self::InterfaceGroup => 35,
             Self::AddressType => 38,
             Self::Interface => 41,
             // nft has no set of these.
@@ -121,6 +123,7 @@ impl Type {
             | Self::ConnectionMark
             | Self::ConnectionStatus
             | Self::AddressType
+            | Self::InterfaceGroup
             | Self::Presence => 4,
             Self::Ipv6 | Self::Interface => 16,
         }
@@ -137,6 +140,7 @@ impl Type {
             | Self::ConnectionDirection
             | Self::AddressType
             | Self::PacketType
+            | Self::InterfaceGroup
             | Self::Presence => true,
             Self::Ipv4
             | Self::Ipv6
@@ -232,7 +236,11 @@ impl Type {
                 self.number(*number)
             }
             (
-                Self::HopLimit | Self::Icmpv6Type | Self::ConnectionMark | Self::TcpFlags,
+                Self::HopLimit
+                | Self::Icmpv6Type
+                | Self::ConnectionMark
+                | Self::TcpFlags
+                | Self::InterfaceGroup,
                 Value::Number(number),
             ) => self.number(*number),
             _ => None,

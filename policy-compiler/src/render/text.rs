@@ -154,6 +154,7 @@ pub(super) fn hooked(family: TableFamily, base: &Base) -> String {
         Hook::Input => "input",
         Hook::Forward => "forward",
         Hook::Output => "output",
+        Hook::Postrouting => "postrouting",
         Hook::Ingress => "ingress",
     };
     let priority = priority_name(family, base.priority);
@@ -278,6 +279,8 @@ fn field(field: Field) -> String {
         Field::PacketType => "meta pkttype",
         Field::InputInterface => "iifname",
         Field::OutputInterface => "oifname",
+        Field::InputInterfaceGroup => "iifgroup",
+        Field::OutputInterfaceGroup => "oifgroup",
         Field::EtherType => "ether type",
         Field::ArpSource => "arp saddr ip",
         Field::ConnectionDirection => "ct direction",

@@ -185,6 +185,8 @@ impl Packet {
             Field::PacketType => Some(self.kind.into()),
             Field::InputInterface => Some(interface(stop.input.as_deref().unwrap_or_default())),
             Field::OutputInterface => Some(interface(stop.output.as_deref().unwrap_or_default())),
+            // Of no ruleset that is compiled.
+            Field::InputInterfaceGroup | Field::OutputInterfaceGroup => Some(0),
             Field::EtherType => {
                 assert_ne!(stop.family, TableFamily::Inet, "no frame is seen there");
                 Some(match (&self.content, ip) {
