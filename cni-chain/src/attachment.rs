@@ -10,9 +10,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 pub use self::id::{AttachmentId, Invalid, LONGEST_CONTAINER_ID};
-pub use self::record::MOST_ADDRESSES;
-#[expect(unused_imports, reason = "the plugin's")]
-pub(crate) use self::record::is_of_a_pod;
+pub(crate) use self::record::object_name;
+pub use self::record::{MOST_ADDRESSES, is_of_a_pod};
 pub use self::records::{RecordError, Records};
 
 /// An interface of a pod.

@@ -145,7 +145,7 @@ fn host_end(host: String, index: u32) -> Result<String, Invalid> {
 }
 
 /// What Kubernetes takes as a name at most (RFC 1123): it gets into an alias and into logs.
-fn object_name(field: &'static str, name: &str) -> Result<(), Invalid> {
+pub(crate) fn object_name(field: &'static str, name: &str) -> Result<(), Invalid> {
     let of_name =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(of_name) {
@@ -177,7 +177,7 @@ fn addresses(addresses: &BTreeSet<IpAddr>) -> Result<(), Invalid> {
 }
 
 /// Whether an interface of a pod can have this address, by which others name it.
-pub(crate) fn is_of_a_pod(address: IpAddr) -> bool {
+pub fn is_of_a_pod(address: IpAddr) -> bool {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || mapped)
 }

@@ -177,16 +177,17 @@ impl Records {
         written.map_err(|source| RecordError::Write { path, source })
     }
 
-    /// Removes a record. That it is not there is no error, and one of another attachment stays.
+    /// Removes a record, and tells whether there was one. One of another attachment stays.
     ///
     /// # Errors
     /// [`RecordError::Remove`], [`RecordError::Misnamed`].
-    pub fn remove(&self, id: &AttachmentId) -> Result<(), RecordError> {
+    pub fn remove(&self, id: &AttachmentId) -> Result<bool, RecordError> {
         self.not_of_another(id)?;
         let path = self.file(id);
         match fs::remove_file(&path) {
-            Err(source) if !is_absent(&source) => Err(RecordError::Remove { path, source }),
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(source) => Err(RecordError::Remove { path, source }),
         }
     }
 

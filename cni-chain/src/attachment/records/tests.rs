@@ -57,7 +57,7 @@ fn a_record_is_written_read_listed_and_removed() {
     let records = Records::new(&folder.0);
     let web = attachment(id("8154", "eth0"));
     assert_eq!(records.read(&web.id).expect("no folder"), None);
-    records.remove(&web.id).expect("no folder");
+    assert!(!records.remove(&web.id).expect("no folder"));
     assert!(records.list().expect("no folder").0.is_empty());
     records.write(&web).expect("written");
     let path = records.folder().join("8154-eth0.json");
@@ -84,8 +84,8 @@ fn a_record_is_written_read_listed_and_removed() {
         let mode = fs::metadata(folder).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
-    records.remove(&web.id).expect("removed");
-    records.remove(&web.id).expect("again");
+    assert!(records.remove(&web.id).expect("removed"));
+    assert!(!records.remove(&web.id).expect("again"));
     assert!(!path.exists());
 }
 
