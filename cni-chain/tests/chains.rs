@@ -239,18 +239,35 @@ fn each_interface_of_a_pod_has_a_record() {
 fn it_goes_with_other_chained_plugins_before_and_behind_it() {
     let node = Node::new("chained");
     let _agent = Agent::start(&node, Manner::Healthy);
-    let mut network = Network::new("1.0.0", main_plugin("bridge", &node), json!({}));
-    let sysctl = json!({"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_notify": "1"}});
-    network.plugins.insert(1, sysctl.clone());
-    network
-        .plugins
-        .push(json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}));
-    let pod = Container::new("web-0");
-    let added = network.add(&node, &pod, "eth0");
-    let [result, _] = added.done();
-    assert_eq!(added.results[1], added.results[2]);
-    network.del(&node, &pod, "eth0", Some(result));
-    assert_eq!(leased(&node), 0);
+    let bandwidth = json!({"ingressRate": 8_000_000, "ingressBurst": 8_000_000, "egressRate": 8_000_000, "egressBurst": 8_000_000});
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    let others = [
+        json!({"type": "firewall", "backend": "iptables"}),
+        json!({"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_notify": "1"}}),
+        json!({"type": "portmap", "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": ports}}),
+        json!({"type": "bandwidth", "runtimeConfig": {"bandwidth": bandwidth}}),
+    ];
+    // Last, as it is installed, and as somebody may have moved it.
+    for place in [5, 2] {
+        let mut network = Network::new("1.0.0", main_plugin("bridge", &node), json!({}));
+        network.plugins.splice(1..1, others.clone());
+        let ours = network.plugins.pop().unwrap();
+        network.plugins.insert(place, ours);
+        let pod = Container::new("web-0");
+        let added = network.add(&node, &pod, "eth0");
+        let [result, _] = added.done();
+        assert_eq!(added.results[place - 1], added.results[place]);
+        let record = node.record(&pod, "eth0").unwrap();
+        let host = node.host_end(&pod, "eth0");
+        // The bandwidth plugin says of an interface of its own, which has the same address.
+        assert_eq!(
+            (record.path.host(), host.group),
+            (Some(host.name.as_str()), ACTIVE)
+        );
+        assert_eq!(record.addresses.len(), 2);
+        network.del(&node, &pod, "eth0", Some(result));
+        assert_eq!(leased(&node), 0);
+    }
 }
 
 #[test]
