@@ -76,7 +76,11 @@ pub fn main() -> ExitCode {
 pub fn run(variable: impl Fn(&str) -> Option<OsString>, input: impl Read) -> Reply {
     let started = Instant::now();
     let verb = Verb::from_variables(&variable);
-    let text = read(input);
+    let text = match (read(input), verb) {
+        // What can not be read is as a configuration that nobody understands.
+        (Err(_), Some(Verb::Del)) => Ok(Vec::new()),
+        (text, _) => text,
+    };
     let preliminary = Preliminary::read(text.as_deref().unwrap_or_default());
     let outcome = text.and_then(|text| done(verb, started, &variable, &text));
     reply(verb, preliminary.version_or_default(), outcome)

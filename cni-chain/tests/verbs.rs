@@ -169,14 +169,18 @@ fn del_succeeds_whatever_is_said() {
 
 #[test]
 fn del_removes_the_record_also_after_a_reboot_and_with_an_unreadable_configuration() {
-    for (name, change, unreadable) in [("reboot", "CNI_NETNS=", false), ("unreadable", "", true)] {
+    for (name, change, unreadable) in [
+        ("reboot", "CNI_NETNS=", None),
+        ("unreadable", "", Some("{".to_owned())),
+        ("too-long", "", Some(" ".repeat(5 << 20))),
+    ] {
         let node = Node::new(name);
         let (pod, result) = node.pod("web-0", "10.1.0.7");
         let agent = Agent::start(&node, Manner::Healthy);
         let good = stdin("1.0.0", "", &result);
         node.picket("ADD", &pod, &good).done();
         assert!(node.record(&pod, "eth0").is_some());
-        let input = if unreadable { "{" } else { &good };
+        let input = unreadable.unwrap_or(good);
         for _ in 0..2 {
             let output = node.call(
                 "picket-cni",
