@@ -15,7 +15,7 @@ use support::{Container, Node, eventually, stdin};
 type Case = (&'static str, fn(&Node) -> Option<Agent>, &'static str);
 
 /// Whatever makes the agent unavailable.
-fn unavailable() -> [Case; 8] {
+fn unavailable() -> [Case; 9] {
     [
         ("absent", |_| None, "No such file"),
         (
@@ -39,6 +39,11 @@ fn unavailable() -> [Case; 8] {
         (
             "silent",
             |node| Some(Agent::start(node, Manner::Silent)),
+            "the time is over",
+        ),
+        (
+            "dripping",
+            |node| Some(Agent::start(node, Manner::Dripping)),
             "the time is over",
         ),
         (
@@ -144,6 +149,23 @@ fn without_an_answer_a_pod_starts_without_policies_if_that_is_asked_for() {
 fn quarantine_stands(node: &Node) -> bool {
     let opened = node.network.run(kernel::Nftables::open).unwrap();
     cni_chain::quarantine::is_there(&mut opened.unwrap()).unwrap()
+}
+
+#[test]
+fn an_agent_that_accepts_nobody_is_not_waited_for_longer() {
+    let node = Node::new("full");
+    let _full = Agent::full(&node);
+    let (pod, result) = node.pod("web-0", "10.1.0.7");
+    let output = node.picket("ADD", &pod, &stdin("1.0.0", &keys("block"), &result));
+    output.fails(11, "cni.sock");
+    assert!(output.took < Duration::from_secs(3), "{:?}", output.took);
+    let output = node.picket("DEL", &pod, &stdin("1.0.0", "", &result));
+    assert!(
+        output.took < Duration::from_millis(1500),
+        "{:?}",
+        output.took
+    );
+    assert_eq!(output.done(), "");
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! A stand-in for the agent that answers as it is told.
 
 use std::io::{BufReader, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{fs, thread};
 
 use cni_chain::attachment::Records;
 use cni_chain::protocol::{self, Answer, Request};
 use cni_chain::quarantine::ACTIVE;
 use kernel::Links;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::{Node, PATIENCE};
 
@@ -29,6 +33,8 @@ pub(crate) enum Manner {
     Says(Vec<u8>),
     /// It says bytes without an end.
     Endless,
+    /// It always says a little more.
+    Dripping,
     /// It never says anything.
     Silent,
 }
@@ -94,6 +100,25 @@ impl Agent {
         drop(UnixListener::bind(socket).expect("bound"));
     }
 
+    /// One that accepts nobody, for as long as the connections are there that wait for it.
+    pub(crate) fn full(node: &Node) -> (UnixListener, Vec<OwnedFd>) {
+        fs::create_dir_all(node.run_dir()).expect("made");
+        let path = protocol::socket(&node.run_dir());
+        let listener = UnixListener::bind(&path).expect("bound");
+        let address = UnixAddr::new(&path).expect("short");
+        let mut waiting = Vec::new();
+        loop {
+            let flags = SockFlag::SOCK_NONBLOCK;
+            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None);
+            let socket = socket.expect("a socket");
+            match connect(socket.as_raw_fd(), &address) {
+                Ok(()) => waiting.push(socket),
+                Err(Errno::EAGAIN) => return (listener, waiting),
+                Err(errno) => panic!("{errno}"),
+            }
+        }
+    }
+
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("whole").clone()
     }
@@ -155,6 +180,12 @@ impl Worker {
             }
             Manner::Endless => {
                 while stream.write_all(&[b' '; 4096]).is_ok() {}
+                return;
+            }
+            Manner::Dripping => {
+                while stream.write_all(b" ").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
                 return;
             }
             Manner::Silent => return self.kept.push(stream),
