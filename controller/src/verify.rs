@@ -143,8 +143,9 @@ pub fn options(
         let attachment = Attachment {
             interface: InterfaceName::new(&attachment.interface)?,
             bridged: attachment.bridge.is_some(),
+            addresses: None,
         };
-        attachments.insert(id, attachment);
+        attachments.insert(id, vec![attachment]);
     }
     Ok(Options {
         node_egress: settings.node_egress,

@@ -52,6 +52,8 @@ fn pod(name: &str, node: Option<&str>) -> Pod {
         node: node.map(str::to_owned),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![],
         ports: [].into(),

@@ -19,7 +19,7 @@ use policy_compiler::lower::{Options, lower};
 use policy_compiler::model::{
     ContainerPort, IpBlock, LabelSelector, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespaceScope,
     NamespacedName, NetworkPolicy, Peer, Peers, Phase, Pod, PolicyPort, PortMatch, PortRange,
-    Ports, Protocol, Requirement, Rule,
+    Ports, Presence, Protocol, Requirement, Rule,
 };
 
 const NODE: &str = "node-0";
@@ -233,6 +233,8 @@ fn pod_of(index: usize) -> Pod {
         node: Some(format!("node-{node}")),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: addresses(index),
         ports: [

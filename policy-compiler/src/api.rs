@@ -54,19 +54,25 @@ pub struct ObjectMeta {
     pub namespace: Option<String>,
     /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations, cut to picket's own (`picket.io/`): those of others can be large.
+    /// What tells it from another of its name, before or after it.
+    pub uid: Option<String>,
+    /// Annotations, cut to picket's own (`picket.io/`) and [`STATIC_POD_UID`]: those of others can be large.
     #[serde(deserialize_with = "own_annotations")]
     pub annotations: BTreeMap<String, String>,
     /// When deletion was asked for (RFC 3339); such an object is terminating.
     pub deletion_timestamp: Option<String>,
 }
 
+/// The annotation with the UID of a static pod: its kubelet and the container runtime know it by this one, while the
+/// object that mirrors it has another.
+pub const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
+
 fn own_annotations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let all = Option::<BTreeMap<String, String>>::deserialize(deserializer)?;
     let mut own = all.unwrap_or_default();
-    own.retain(|key, _| key.starts_with("picket.io/"));
+    own.retain(|key, _| key.starts_with("picket.io/") || key == STATIC_POD_UID);
     Ok(own)
 }
 

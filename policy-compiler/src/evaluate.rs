@@ -249,7 +249,7 @@ impl<'a> OtherEnd<'a> {
     pub(crate) fn named_ports_of(&self, direction: Direction, subject: &'a Pod) -> Option<&'a Pod> {
         match (direction, self.owner) {
             (Direction::Ingress, _) => Some(subject),
-            (Direction::Egress, Owner::Pod(pod)) => Some(pod),
+            (Direction::Egress, Owner::Pod(pod)) => Some(pod).filter(|pod| pod.is_peer()),
             (Direction::Egress, _) => None,
         }
     }
@@ -302,7 +302,7 @@ pub(crate) fn peer_matches(cluster: &Cluster, peer: &Peer, other: &OtherEnd<'_>)
                     .namespace_labels(&pod.id.namespace)
                     .is_some_and(|labels| selector.matches(labels)),
             };
-            in_namespace && pods.matches(&pod.labels)
+            pod.is_peer() && in_namespace && pods.matches(&pod.labels)
         }
         (Peer::Pods { .. }, _) => false,
     }

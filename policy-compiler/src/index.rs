@@ -27,7 +27,7 @@ use self::budgets::Ledger;
 use self::enforced::{Enforced, Input, Setting};
 pub use self::intern::Interner;
 use crate::budget::{Budgets, Exceeded};
-use crate::lower::Options;
+use crate::lower::{Attachments, Options};
 use crate::model::{Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PolicyId};
 use crate::name::Namer;
 use crate::ruleset::Ruleset;
@@ -167,6 +167,14 @@ impl Index {
     /// the pods that they select. Those that were named before and are not any more count again.
     pub fn isolate(&mut self, policies: BTreeSet<PolicyId>) {
         self.isolated = policies;
+    }
+
+    /// How the node's pods are attached to it, in place of what was known of that.
+    pub fn attach(&mut self, attachments: Attachments) {
+        if self.setting.options.attachments != attachments {
+            self.setting.options.attachments = attachments;
+            self.enforced.local_is_stale();
+        }
     }
 
     /// Brings the rules up to date with the objects.

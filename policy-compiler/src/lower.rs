@@ -37,8 +37,8 @@ pub struct Options {
     pub revoked: RevokedBit,
     /// Which bridges carry pods. Guards against what only travels inside a bridge are bound to them.
     pub bridges: Bridges,
-    /// The interfaces of pods on the host, by pod. Where one is not known, its pod can forge its source.
-    pub attachments: BTreeMap<String, Attachment>,
+    /// The interfaces of pods on the host, by pod. Where none is known, its pod can forge its source.
+    pub attachments: Attachments,
     /// When the rules of a class merge into sets.
     pub merging: Merging,
 }
@@ -76,13 +76,18 @@ pub enum Bridges {
     Named(BTreeSet<InterfaceName>),
 }
 
-/// How a pod is attached to the host.
+/// How pods are attached to the host, by `namespace/name`.
+pub type Attachments = BTreeMap<String, Vec<Attachment>>;
+
+/// One way in which a pod is attached to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// The host's end of the pod's veth pair.
     pub interface: InterfaceName,
     /// Whether it is a port of a bridge.
     pub bridged: bool,
+    /// Which of its addresses the pod has there; none where it has all of them there.
+    pub addresses: Option<BTreeSet<IpAddr>>,
 }
 
 /// Lowers a node's rules. The same rules and options give the same value.

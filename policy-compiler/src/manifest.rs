@@ -54,6 +54,9 @@ fn pod(pod: &Pod) -> Value {
     let mut metadata = json!({
         "namespace": pod.id.namespace, "name": pod.id.name, "labels": *pod.labels,
     });
+    if let Some(uid) = &pod.uid {
+        metadata["uid"] = uid.as_ref().into();
+    }
     if pod.terminating {
         metadata["deletionTimestamp"] = "1970-01-01T00:00:00Z".into();
     }

@@ -15,7 +15,7 @@ use policy_compiler::ir::NodeIr;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::model::{
     Cluster, Direction, Family, LabelSelector, NamespacedName, NetworkPolicy, Node, Owner, Peers,
-    Phase, Pod, Ports, Rule,
+    Phase, Pod, Ports, Presence, Rule,
 };
 use policy_compiler::name::Namer;
 use policy_compiler::render;
@@ -194,6 +194,8 @@ fn pod(namespace: &str, name: &str, host: u8) -> Pod {
         node: Some("n1".into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, host).into()],
         ports: [].into(),

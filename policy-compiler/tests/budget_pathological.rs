@@ -49,6 +49,8 @@ impl Tenant {
                 node: Some(node.into()),
                 host_network: false,
                 phase: Phase::Running,
+                uid: None,
+                presence: Presence::Listed,
                 terminating: false,
                 addresses: vec![address(index).into()],
                 ports: [].into(),

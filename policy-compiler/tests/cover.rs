@@ -162,6 +162,8 @@ fn pod(app: &str, host: u8, http: Option<u16>) -> Pod {
         node: Some("n1".into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, host).into()],
         ports: http.map(port).into_iter().collect(),

@@ -54,9 +54,10 @@ fn options() -> impl Strategy<Value = Options> {
                 let attachment = Attachment {
                     interface: InterfaceName::new(&name).unwrap(),
                     bridged,
+                    addresses: None,
                 };
                 let pod = format!("{namespace}/pod{index}");
-                options.attachments.insert(pod, attachment);
+                options.attachments.insert(pod, vec![attachment]);
             }
         }
         options
@@ -252,7 +253,10 @@ fn every_step_is_taken_and_most_changes_are_made_in_place() {
     let strategy = (clusters(0.15), options());
     let (mut changes, mut beside) = (0, 0);
     let mut steps: BTreeMap<Step, u32> = BTreeMap::new();
-    for _ in 0..600 {
+    for count in 0..3000 {
+        if count >= 600 && steps.len() == 16 {
+            break;
+        }
         let (clusters, options) = strategy.new_tree(&mut runner).unwrap().current();
         let [from, to] = rulesets(&clusters, [&options, &options]);
         let plan = delta(&from, &to, 0);

@@ -34,6 +34,8 @@ fn pod(name: &str, address: &str, role: &str) -> Pod {
         node: Some("n".into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![address.parse().unwrap()],
         ports: [].into(),

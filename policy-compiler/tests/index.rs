@@ -91,6 +91,7 @@ fn check(case: &Case) -> Result<usize, String> {
     );
     let mut objects = Objects::default();
     let mut isolated = BTreeSet::new();
+    let mut options = case.options.clone();
     let mut before = Cluster::default();
     let mut updates = 0;
     for (number, event) in case.events.iter().enumerate() {
@@ -112,13 +113,17 @@ fn check(case: &Case) -> Result<usize, String> {
                 isolated.clone_from(policies);
                 index.isolate(policies.clone());
             }
+            Event::Attach(attachments) => {
+                options.attachments.clone_from(attachments);
+                index.attach(attachments.clone());
+            }
             Event::Update => {
                 updates += 1;
                 let old = index.ruleset().clone();
                 let update = index.update();
                 let cluster = effective(&objects, &isolated);
                 let ir = compile_closed(&cluster, case.node, &BTreeSet::new(), case.namer);
-                let expected = lower(&ir, &case.options);
+                let expected = lower(&ir, &options);
                 if *index.ruleset() != expected
                     || render::text(index.ruleset()) != render::text(&expected)
                 {

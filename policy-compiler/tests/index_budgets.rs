@@ -28,6 +28,8 @@ fn pod(namespace: &str, name: &str, host: u8) -> Object {
         node: Some(if host < 100 { NODE } else { "n2" }.into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, host).into()],
         ports: [].into(),
@@ -315,6 +317,7 @@ impl Reference {
 
 fn check(case: &Case, budgets: Budgets) -> Result<(), TestCaseError> {
     let mut index = Index::new(NODE, case.options.clone(), budgets);
+    let mut options = case.options.clone();
     let mut objects = Objects::default();
     let mut isolated = BTreeSet::new();
     let mut reference = Reference::default();
@@ -337,6 +340,10 @@ fn check(case: &Case, budgets: Budgets) -> Result<(), TestCaseError> {
                 isolated.clone_from(policies);
                 index.isolate(policies.clone());
             }
+            Event::Attach(attachments) => {
+                options.attachments.clone_from(attachments);
+                index.attach(attachments.clone());
+            }
             Event::Update => {
                 reference.update(&objects.cluster(), &isolated, &budgets);
                 index.update();
@@ -347,7 +354,7 @@ fn check(case: &Case, budgets: Budgets) -> Result<(), TestCaseError> {
                 prop_assert_eq!(&effective.policies, &reference.cluster.policies);
                 let closed = &reference.closed;
                 let ir = compile_closed(&reference.cluster, NODE, closed, Namer::default());
-                prop_assert!(*index.ruleset() == lower(&ir, &case.options));
+                prop_assert!(*index.ruleset() == lower(&ir, &options));
             }
         }
     }

@@ -32,6 +32,8 @@ fn pod(namespace: &str, name: &str, node: &str, addresses: &[&str]) -> Pod {
         node: Some(node.into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: addresses.iter().map(|text| address(text)).collect(),
         ports: [].into(),
@@ -217,6 +219,8 @@ fn of_two_pods_with_one_address_one_owns_it_until_it_goes() {
     assert!(!world.allows("10.0.0.2"));
     // Also of the node's own pods.
     let touched = world.touched_by(Pod {
+        uid: None,
+        presence: Presence::Listed,
         terminating: true,
         ..pod("x", "server", NODE, &["10.0.0.1"])
     });
@@ -229,6 +233,8 @@ fn of_two_pods_with_one_address_one_owns_it_until_it_goes() {
 fn an_address_that_another_pod_gets_before_the_old_one_is_deleted_is_the_new_ones() {
     let mut world = World::usual();
     let old = Pod {
+        uid: None,
+        presence: Presence::Listed,
         terminating: true,
         ..client()
     };

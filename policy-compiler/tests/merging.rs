@@ -17,6 +17,8 @@ fn pod(name: &str, host: u8, http: u16) -> Pod {
         node: Some("n".into()),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: vec![format!("10.0.0.{host}").parse().unwrap()],
         ports: [ContainerPort {

@@ -8,7 +8,7 @@ use policy_compiler::index::{Interner, Object};
 use policy_compiler::model::{
     Cidr, ContainerPort, IpBlock, LabelSelector, NAMESPACE_NAME_LABEL, Namespace, NamespaceScope,
     NamespacedName, NetworkPolicy, Node, Peer, Peers, Phase, Pod, PolicyPort, PortMatch, PortRange,
-    Ports, Protocol, Requirement, Rule,
+    Ports, Presence, Protocol, Requirement, Rule,
 };
 
 /// The node of the agent.
@@ -110,6 +110,8 @@ pub(crate) fn pod(size: Size, place: Place, number: usize, state: State) -> Pod 
         node: Some(format!("node-{node}")),
         host_network: false,
         phase: Phase::Running,
+        uid: None,
+        presence: Presence::Listed,
         terminating: false,
         addresses: addresses(size, state.address),
         // Ports have names since their numbers differ.

@@ -297,7 +297,13 @@ impl World {
                 let attachment = self.attachment(pod.0);
                 let interface = InterfaceName::new(&attachment.interface).unwrap();
                 let bridged = attachment.bridge.is_some();
-                (format!("t/{}", pod.0), Attachment { interface, bridged })
+                let addresses = None;
+                let attachment = Attachment {
+                    interface,
+                    bridged,
+                    addresses,
+                };
+                (format!("t/{}", pod.0), vec![attachment])
             })
             .collect();
         let bridges = match (known, self.network) {

@@ -77,7 +77,13 @@ pub(crate) fn ruleset(
         let bridged = matches!(attached, Attached::Bridged);
         for (index, pod) in ir.pods.keys().enumerate() {
             let interface = name(format!("veth{index}"));
-            attachments.insert(pod.clone(), Attachment { interface, bridged });
+            let addresses = None;
+            let attachment = Attachment {
+                interface,
+                bridged,
+                addresses,
+            };
+            attachments.insert(pod.clone(), vec![attachment]);
         }
     }
     let bridges = match attached {

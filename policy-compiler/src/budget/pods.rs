@@ -203,7 +203,7 @@ fn is_in(cluster: &Cluster, namespace: &str, scope: &NamespaceScope) -> bool {
 fn groups_of<'a>(cluster: &'a Cluster, namespace: &str) -> BTreeMap<&'a Labels, Group<'a>> {
     let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
     let pods = cluster.pods_in(namespace);
-    for pod in pods.filter(|pod| pod.is_on_pod_network()) {
+    for pod in pods.filter(|pod| pod.is_peer()) {
         let addresses = cluster.addresses_of(pod).count();
         if addresses > 0 {
             let group = groups.entry(pod.labels.as_ref()).or_default();

@@ -180,7 +180,7 @@ impl<'a> PeerPods<'a> {
 
     fn all(&self) -> impl Iterator<Item = (IpAddr, &'a Pod)> {
         let cluster = self.cluster;
-        let pods = cluster.pods.values();
+        let pods = cluster.pods.values().filter(|pod| pod.is_peer());
         pods.flat_map(move |pod: &Pod| cluster.owned_by(pod).map(move |address| (address, pod)))
     }
 
@@ -221,7 +221,7 @@ impl<'a> PeerPods<'a> {
 fn alike<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<Alike<'a>> {
     let mut all: Vec<Alike<'a>> = Vec::new();
     let pods = cluster.pods_in(namespace);
-    for pod in pods.filter(|pod| pod.is_on_pod_network()) {
+    for pod in pods.filter(|pod| pod.is_peer()) {
         let addresses = cluster.owned_by(pod).map(|address| (address, pod));
         // Pods of a ReplicaSet follow each other by name. Whoever else is alike costs one more question to each
         // selector, which is less than to look for all.

@@ -85,8 +85,8 @@ mod tests {
     use super::*;
     use crate::evaluate::Transport;
     use crate::model::{
-        LabelSelector, Labels, Namespace, NetworkPolicy, Node, Peers, Phase, Pod, Ports, Protocol,
-        Rule,
+        LabelSelector, Labels, Namespace, NetworkPolicy, Node, Peers, Phase, Pod, Ports, Presence,
+        Protocol, Rule,
     };
 
     const LOCAL: &str = "10.1.0.11";
@@ -111,6 +111,8 @@ mod tests {
             node: Some(node.to_owned()),
             host_network: false,
             phase: Phase::Running,
+            uid: None,
+            presence: Presence::Listed,
             terminating: false,
             addresses: vec![ip(address)],
             ports: Vec::new().into(),

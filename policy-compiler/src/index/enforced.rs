@@ -147,6 +147,13 @@ impl Enforced {
         &self.ruleset
     }
 
+    /// What depends on the node's own pods only is to be lowered again, whatever changes.
+    pub(super) fn local_is_stale(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            parts.lowered.local_is_stale();
+        }
+    }
+
     /// Brings the members of known sets up to date, before [`Enforced::follow`] does the rest: how large they are decides
     /// what is enforced.
     pub(super) fn follow_members(&mut self, from: &Cluster, to: &Cluster) {
@@ -404,7 +411,7 @@ fn edited<'a>(from: &'a Cluster, to: &'a Cluster) -> BTreeSet<&'a PolicyId> {
 fn new_owners(from: &Cluster, to: &Cluster) -> BTreeSet<IpAddr> {
     let changes = from.owner_changes(to);
     let changes = changes.filter(|(_, old, new)| match (old, new) {
-        (Owner::Pod(old), Owner::Pod(new)) => old.id != new.id,
+        (Owner::Pod(old), Owner::Pod(new)) => (&old.id, &old.uid) != (&new.id, &new.uid),
         (old, new) => old != new,
     });
     changes.map(|(address, ..)| address).collect()

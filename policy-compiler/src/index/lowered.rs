@@ -19,6 +19,8 @@ use crate::ruleset::{Chain, Chains, References, Ruleset, Set, Table, TableFamily
 pub(super) struct Lowered {
     /// What depends on the node's own pods only.
     local: Vec<Table>,
+    /// Whether it is to be lowered again, whatever changes.
+    is_stale: bool,
     /// How many pods of the node are isolated.
     isolated: usize,
     /// How many pods each class has, in each family of which they have an address.
@@ -54,6 +56,7 @@ impl Lowered {
     pub(super) fn new(ir: &NodeIr, options: &Options) -> Self {
         let mut lowered = Self {
             local: Vec::new(),
+            is_stale: false,
             isolated: 0,
             in_use: BTreeMap::new(),
             classes: BTreeMap::new(),
@@ -67,6 +70,11 @@ impl Lowered {
         lowered.lower_local(ir, options);
         lowered.gather_chains();
         lowered
+    }
+
+    /// What depends on the node's own pods only is to be lowered again.
+    pub(super) fn local_is_stale(&mut self) {
+        self.is_stale = true;
     }
 
     /// Lowers what changed.
@@ -175,7 +183,9 @@ impl Lowered {
                 self.in_use.remove(key);
             }
         }
-        if was_isolated != (self.isolated > 0) || !options.attachments.is_empty() {
+        let is_attached = !changed.is_empty() && !options.attachments.is_empty();
+        if std::mem::take(&mut self.is_stale) || was_isolated != (self.isolated > 0) || is_attached
+        {
             self.lower_local(ir, options);
         } else {
             after.replace(&before, &mut self.inet);

@@ -205,6 +205,9 @@ impl Peers {
         let Owner::Pod(pod) = owner else {
             return sets;
         };
+        if !pod.is_peer() {
+            return sets;
+        }
         for set in self.selectors.find(pod, namespace) {
             let Some(Known { peer, port, .. }) = self.known.get(set) else {
                 continue;

@@ -5,9 +5,10 @@
 //! port where the ports are known ([`super::bridge`]), and on the whole bridge where they are not.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::base::{self, RAW_PRIORITY};
-use super::{Bridges, Options, destination, digit, has_isolated_pod, source};
+use super::{Attachment, Bridges, Options, destination, digit, has_isolated_pod, source};
 use crate::evaluate::NodeEgress;
 use crate::ir::{LocalPod, NodeIr};
 use crate::model::{Cidr, Direction, Family};
@@ -309,7 +310,7 @@ pub(super) fn interfaces(
 ) -> BTreeSet<String> {
     attached(ir, options, bridged)
         .filter(|(_, pod)| predicate(pod))
-        .map(|(interface, _)| interface)
+        .map(|(attachment, _)| attachment.interface.to_string())
         .collect()
 }
 
@@ -318,11 +319,12 @@ pub(super) fn attached<'a>(
     ir: &'a NodeIr,
     options: &'a Options,
     bridged: bool,
-) -> impl Iterator<Item = (String, &'a LocalPod)> {
-    ir.pods.iter().filter_map(move |(id, pod)| {
-        let attachment = options.attachments.get(id)?;
-        (attachment.bridged == bridged).then(|| (attachment.interface.to_string(), pod))
-    })
+) -> impl Iterator<Item = (&'a Attachment, &'a LocalPod)> {
+    let all = ir.pods.iter().flat_map(|(id, pod)| {
+        let attachments = options.attachments.get(id).into_iter().flatten();
+        attachments.map(move |attachment| (attachment, pod))
+    });
+    all.filter(move |(attachment, _)| attachment.bridged == bridged)
 }
 
 /// The set of interfaces.
@@ -345,10 +347,15 @@ pub(super) fn add_pairs(table: &mut Table, ir: &NodeIr, options: &Options, bridg
         (Family::Ipv6, KeyType::Ipv6Address),
     ] {
         let elements = attached(ir, options, bridged)
-            .flat_map(|(interface, pod)| {
-                let addresses = super::of_family(pod.addresses.iter().copied(), family);
-                addresses.map(move |address| {
-                    vec![Value::Interface(interface.clone()), Value::Address(address)]
+            .flat_map(|(attachment, pod)| {
+                let is_there = move |address: &IpAddr| {
+                    let there = attachment.addresses.as_ref();
+                    there.is_none_or(|there| there.contains(address))
+                };
+                let addresses = pod.addresses.iter().copied().filter(is_there);
+                super::of_family(addresses, family).map(|address| {
+                    let interface = Value::Interface(attachment.interface.to_string());
+                    vec![interface, Value::Address(address)]
                 })
             })
             .collect();

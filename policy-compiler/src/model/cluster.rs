@@ -7,7 +7,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use super::{Labels, Namespace, NamespacedName, NetworkPolicy, Node, Objects, Pod, PolicyId};
+use super::{
+    Labels, Namespace, NamespacedName, NetworkPolicy, Node, Objects, Pod, PolicyId, Presence,
+};
 
 /// The objects of a cluster, and whose each address is.
 ///
@@ -169,8 +171,8 @@ impl Cluster {
         }
     }
 
-    /// Whose the address is. Of several live pods that claim one address, one owns it: a pod that is not being
-    /// deleted before one that is, a running one before others, then by name. A node's address is the node's.
+    /// Whose the address is. Of several live pods that claim one address, one owns it: a pod of which an interface is
+    /// known before one that only says so, one that is not being deleted before one that is, a running one before others, then by name. A node's address is the node's.
     pub fn owner(&self, address: IpAddr) -> Owner<'_> {
         self.owners
             .get(&address)
@@ -239,7 +241,7 @@ impl Cluster {
 enum Rank<'a> {
     Node(Reverse<&'a str>),
     Host(Reverse<&'a NamespacedName>),
-    Pod(bool, super::Phase, &'a NamespacedName),
+    Pod(bool, bool, super::Phase, &'a NamespacedName),
 }
 
 impl Claim {
@@ -256,7 +258,10 @@ impl Claim {
         match self {
             Self::Node(node) => Rank::Node(Reverse(&node.name)),
             Self::Host(pod) => Rank::Host(Reverse(&pod.id)),
-            Self::Pod(pod) => Rank::Pod(pod.terminating, pod.phase, &pod.id),
+            Self::Pod(pod) => {
+                let is_listed = pod.presence == Presence::Listed;
+                Rank::Pod(is_listed, pod.terminating, pod.phase, &pod.id)
+            }
         }
     }
 

@@ -17,7 +17,7 @@ pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family};
 pub use cluster::{Cluster, Owner};
 pub use interface::{InterfaceName, InterfaceNameError};
 pub use name::{NamespacedName, PolicyId};
-pub use object::{ContainerPort, NAMESPACE_NAME_LABEL, Namespace, Node, Phase, Pod};
+pub use object::{ContainerPort, NAMESPACE_NAME_LABEL, Namespace, Node, Phase, Pod, Presence};
 pub use objects::{Named, Objects};
 pub use policy::{
     Direction, IpBlock, NamespaceScope, NetworkPolicy, Peer, Peers, PolicyPort, Ports, Rule,

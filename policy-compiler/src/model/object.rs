@@ -51,11 +51,30 @@ impl Phase {
     }
 }
 
+/// What tells that a pod is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Presence {
+    /// Interfaces on this node, of which its addresses are. They are believed before what the status of others says: an
+    /// address may be another's by now whose object is behind.
+    Attached,
+    /// Such interfaces alone: its object is gone or has ended for good, as after a forced deletion, while its containers
+    /// may still run. Policies go on to select it, and nobody's rules find it as a peer.
+    Orphaned,
+    /// Its object alone.
+    #[default]
+    Listed,
+}
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// Namespace and name.
     pub id: NamespacedName,
+    /// The UID by which a container runtime knows it, if that is of interest. A static pod's is that of its manifest
+    /// (annotation `kubernetes.io/config.hash`), not that of the object which mirrors it.
+    pub uid: Option<Box<str>>,
+    /// What tells that it is there.
+    pub presence: Presence,
     /// Its labels, which pods may share.
     pub labels: Arc<Labels>,
     /// The node that it was bound to.
@@ -66,7 +85,7 @@ pub struct Pod {
     pub phase: Phase,
     /// Whether its deletion was asked for.
     pub terminating: bool,
-    /// Its addresses, at most one per family.
+    /// Its addresses: as its status says at most one per family, as its interfaces say any number.
     pub addresses: Vec<IpAddr>,
     /// The ports of its containers and restartable init containers, in that order. Pods may share them.
     pub ports: Arc<[ContainerPort]>,
@@ -84,9 +103,16 @@ pub struct ContainerPort {
 }
 
 impl Pod {
-    /// Whether the pod is on the network as itself: it has not ended, and does not hide behind its node.
+    /// Whether the pod is on the network as itself: it has not ended, as far as can be known, and does not hide behind its
+    /// node.
     pub fn is_on_pod_network(&self) -> bool {
-        !self.host_network && !self.phase.is_terminal()
+        let is_there = self.presence != Presence::Listed || !self.phase.is_terminal();
+        !self.host_network && is_there
+    }
+
+    /// Whether rules may find it as a peer.
+    pub fn is_peer(&self) -> bool {
+        self.is_on_pod_network() && self.presence != Presence::Orphaned
     }
 
     /// The numbers of the port with this name and protocol: none, or one per container that declares it.

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use super::field::{Errors, Path};
 use super::{FieldError, text};
-use crate::api;
+use crate::api::{self, STATIC_POD_UID};
 use crate::model::{
     Cidr, ContainerPort, Family, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespacedName, Node,
-    Phase, Pod, Protocol,
+    Phase, Pod, Presence, Protocol,
 };
 
 /// The namespace, with its `kubernetes.io/metadata.name` label.
@@ -107,8 +107,12 @@ pub fn pod(pod: &api::Pod) -> Result<Pod, Vec<FieldError>> {
             errors.invalid(&path.field("nodeName"), node, detail);
         }
     }
+    let static_uid = pod.metadata.annotations.get(STATIC_POD_UID);
+    let uid = static_uid.or(pod.metadata.uid.as_ref());
     let pod = Pod {
         id: NamespacedName::new(namespace, name),
+        uid: uid.map(|uid| uid.as_str().into()),
+        presence: Presence::Listed,
         labels: labels.into(),
         node,
         host_network: spec.and_then(|spec| spec.host_network) == Some(true),

@@ -162,6 +162,8 @@ fn pod() -> impl Strategy<Value = Pod> {
                 let first = if listed { FIRST_NODE } else { UNLISTED };
                 Pod {
                     id: NamespacedName::new(NAMESPACES[namespace], ""),
+                    uid: None,
+                    presence: Presence::Listed,
                     labels: labels.into(),
                     node: Some(NODES[node].to_owned()),
                     host_network,

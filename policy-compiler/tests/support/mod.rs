@@ -18,11 +18,11 @@ const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const PORT_NAMES: [&str; 2] = ["http", "dns"];
 const LAST_PORT: u16 = 5;
 
-fn v4(host: u8) -> IpAddr {
+pub(crate) fn v4(host: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, host).into()
 }
 
-fn v6(host: u8) -> IpAddr {
+pub(crate) fn v6(host: u8) -> IpAddr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into()
 }
 
@@ -112,6 +112,12 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
     let place = (0..NAMESPACES.len(), option::weighted(0.9, 0..NODES.len()));
     // Some addresses are claimed twice, and some pods have none.
     let addresses = (option::weighted(0.8, 0..8u8), option::weighted(0.5, 0..8u8));
+    let presence = prop_oneof![
+        8 => Just(Presence::Listed),
+        2 => Just(Presence::Attached),
+        1 => Just(Presence::Orphaned),
+    ];
+    let phase = (phase, presence);
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), phase);
     (place, labels(), addresses, vec(port, 0..=3), flags).prop_map(
         move |(
@@ -119,9 +125,11 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
             labels,
             (four, six),
             ports,
-            (host_network, terminating, phase),
+            (host_network, terminating, (phase, presence)),
         )| Pod {
             id: NamespacedName::new(NAMESPACES[namespace], format!("pod{index}")),
+            uid: None,
+            presence,
             labels: labels.into(),
             node: node.map(|node| NODES[node].to_owned()),
             host_network,

@@ -80,8 +80,9 @@ impl Setting {
                 let attachment = Attachment {
                     interface: name(&interface(cluster, pod)),
                     bridged: self.attached.is_bridged(),
+                    addresses: None,
                 };
-                (pod.id.to_string(), attachment)
+                (pod.id.to_string(), vec![attachment])
             })
             .collect();
         Options {

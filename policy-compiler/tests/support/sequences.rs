@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::index::{Object, ObjectId};
-use policy_compiler::lower::{Attachment, Bridges, Merging, Options};
+use policy_compiler::lower::{Attachment, Attachments, Bridges, Merging, Options};
 use policy_compiler::model::{Cluster, InterfaceName, PolicyId};
 use policy_compiler::name::Namer;
 use proptest::collection::vec;
@@ -18,6 +18,7 @@ pub(crate) enum Event {
     Delete(ObjectId),
     Reset(Vec<Object>),
     Isolate(BTreeSet<PolicyId>),
+    Attach(Attachments),
     Update,
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn sequence() -> impl Strategy<Value = Case> {
                         Object::NetworkPolicy(policy) => [policy.id.clone()].into(),
                         _ => BTreeSet::new(),
                     }),
+                    75..80 => Event::Attach(some_of(&options.attachments, which)),
                     _ => Event::Update,
                 });
             }
@@ -119,6 +121,13 @@ pub(crate) fn sequence() -> impl Strategy<Value = Case> {
                 events,
             }
         })
+}
+
+fn some_of(attachments: &Attachments, which: u16) -> Attachments {
+    let all = attachments.iter().zip(0u16..);
+    let some = all.filter(|(_, at)| which & (1 << (at % 16)) != 0);
+    some.map(|((id, there), _)| (id.clone(), there.clone()))
+        .collect()
 }
 
 fn options() -> impl Strategy<Value = Options> {
@@ -147,11 +156,22 @@ fn options() -> impl Strategy<Value = Options> {
         let attachments = pods
             .filter(|(_, number)| attached > 0 && number % 3 != 0)
             .map(|(id, number)| {
-                let attachment = Attachment {
-                    interface: name(&format!("veth{number}")),
+                let attachment = |suffix: &str, addresses| Attachment {
+                    interface: name(&format!("veth{number}{suffix}")),
                     bridged: attached > 1,
+                    addresses,
                 };
-                (id, attachment)
+                // Some have an interface for each half of the addresses.
+                let half = |even| {
+                    let all = (0..8).flat_map(|last| [support::v4(last), support::v6(last)]);
+                    let half = all.enumerate().filter(move |(at, _)| (at % 2 == 0) == even);
+                    Some(half.map(|(_, address)| address).collect())
+                };
+                let all = match number % 2 {
+                    0 => vec![attachment("", None)],
+                    _ => vec![attachment("a", half(true)), attachment("b", half(false))],
+                };
+                (id, all)
             });
         Options {
             node_egress,

@@ -126,7 +126,7 @@ mod tests {
     use kernel::conntrack::{Icmp, Ports, Zone};
     use policy_compiler::model::{
         Cluster, LabelSelector, Labels, NamespacedName, NetworkPolicy, Peers, Phase, Pod,
-        PolicyPort, PortMatch, Rule,
+        PolicyPort, PortMatch, Presence, Rule,
     };
 
     use super::super::tests::judged;
@@ -141,6 +141,8 @@ mod tests {
             node: Some("n".to_owned()),
             host_network: false,
             phase: Phase::Running,
+            uid: None,
+            presence: Presence::Listed,
             terminating: false,
             addresses: vec!["10.1.0.11".parse().expect("an address")],
             ports: Vec::new().into(),
