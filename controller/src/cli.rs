@@ -3,6 +3,7 @@
 mod agent;
 mod budget;
 mod cleanup;
+mod cni;
 mod completions;
 mod diff;
 mod lint;
@@ -21,6 +22,7 @@ use policy_compiler::evaluate::NodeEgress;
 pub use self::agent::{Agent, OwnTables, Revocation};
 pub use self::budget::BudgetArg;
 pub use self::cleanup::Cleanup;
+pub use self::cni::{Cni, CniCommand, CniFolders, CniInstall, CniUninstall, CniWatch};
 pub use self::completions::Completions;
 pub use self::diff::Diff;
 pub use self::lint::{FailOn, Lint, LintOutput};
@@ -82,6 +84,9 @@ pub enum Command {
     /// Remove everything of picket from this node
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(Cleanup),
+    /// Put the CNI plugin into the list of this node's container runtime, or take it out
+    #[command(after_help = cni::EXAMPLES)]
+    Cni(Cni),
     /// Print what would be loaded on a node
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(Compile),

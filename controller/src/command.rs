@@ -2,6 +2,7 @@
 
 mod agent;
 mod cleanup;
+mod cni;
 mod compile;
 mod completions;
 mod diff;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Agent(arguments) => agent::run(arguments),
         Command::Cleanup(arguments) => cleanup::run(arguments),
+        Command::Cni(arguments) => cni::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),

@@ -13,18 +13,23 @@ use clap::{CommandFactory, Parser};
 use controller::cli::Cli;
 use program::{exits, picket, text, with_input};
 
-/// The program and its commands, each with the arguments that lead to it.
+/// The program and its commands, also those below a command, each with the arguments that lead to it.
 fn commands() -> Vec<(Vec<String>, clap::Command)> {
     let mut program = Cli::command();
     program.build();
-    let commands = program.get_subcommands();
-    let commands = commands.filter(|command| command.get_name() != "help");
-    let mut all: Vec<_> = commands
-        .map(|command| (vec![command.get_name().to_owned()], command.clone()))
-        .collect();
-    assert!(all.len() >= 7, "{}", all.len());
-    all.push((Vec::new(), program));
+    let mut all = Vec::new();
+    add(&mut all, Vec::new(), &program);
+    assert!(all.len() >= 8, "{}", all.len());
     all
+}
+
+fn add(all: &mut Vec<(Vec<String>, clap::Command)>, name: Vec<String>, command: &clap::Command) {
+    let below = command.get_subcommands();
+    for command in below.filter(|command| command.get_name() != "help") {
+        let name = [name.clone(), vec![command.get_name().to_owned()]].concat();
+        add(all, name, command);
+    }
+    all.push((name, command.clone()));
 }
 
 fn long_options() -> Vec<(String, String)> {
@@ -68,9 +73,7 @@ fn every_example_of_every_help_is_a_call_that_is_taken() {
         assert!(!examples.is_empty(), "{help}");
         for example in examples {
             let call = call(example).unwrap_or_else(|| panic!("{example:?} calls no picket"));
-            if let Some(name) = name.first() {
-                assert_eq!(call[1], name, "{example}");
-            }
+            assert_eq!(call[1..=name.len()], name, "{example}");
             let parsed = Cli::try_parse_from(&call);
             assert!(parsed.is_ok(), "{example}\n{}", parsed.unwrap_err());
         }
@@ -95,7 +98,7 @@ fn each_shell_completes_every_command_and_option() {
         exits(&output, 0);
         let script = text(&output.stdout);
         for (name, _) in commands() {
-            let name = name.first().map_or("picket", String::as_str);
+            let name = name.last().map_or("picket", String::as_str);
             assert!(script.contains(name), "{shell}: {name}");
         }
         for (command, long) in long_options() {

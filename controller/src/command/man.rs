@@ -13,10 +13,9 @@ use crate::cli::{Cli, EXIT_CODES, Man};
 pub(super) fn run(arguments: &Man) -> anyhow::Result<Outcome> {
     let directory = &arguments.directory;
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    // Nobody looks for a page of `help`.
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
-    for command in program.get_subcommands().chain([&program]) {
+    for command in all(&program) {
         let page = clap_mangen::Man::new(command.clone())
             .source(concat!("picket ", env!("CARGO_PKG_VERSION")))
             .manual("picket");
@@ -25,6 +24,14 @@ pub(super) fn run(arguments: &Man) -> anyhow::Result<Outcome> {
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
     Ok(Outcome::Done)
+}
+
+/// A command and those below it. Nobody looks for a page of `help`.
+fn all(command: &clap::Command) -> Vec<&clap::Command> {
+    let below = command.get_subcommands();
+    let below = below.filter(|command| command.get_name() != "help");
+    let below = below.flat_map(all);
+    [command].into_iter().chain(below).collect()
 }
 
 /// The sections in the order of man-pages(7).
