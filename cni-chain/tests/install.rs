@@ -290,6 +290,16 @@ fn a_binary_that_does_not_answer_never_gets_the_name_nor_an_entry() {
 }
 
 #[test]
+fn the_plugin_itself_answers() {
+    let node = Node::new("itself");
+    node.write("10-main.conflist", CONFLIST);
+    let plugin = env!("CARGO_BIN_EXE_picket-cni");
+    let installer = node.installer_with(|settings| settings.plugin = plugin.into());
+    installer.install().unwrap();
+    assert!(installer.status().is_ready());
+}
+
+#[test]
 fn a_running_binary_is_replaced() {
     let node = Node::new("running");
     node.write("10-main.conflist", CONFLIST);
