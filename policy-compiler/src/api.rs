@@ -56,7 +56,7 @@ pub struct ObjectMeta {
     pub labels: Option<BTreeMap<String, String>>,
     /// What tells it from another of its name, before or after it.
     pub uid: Option<String>,
-    /// Annotations, cut to picket's own (`picket.io/`) and [`STATIC_POD_UID`]: those of others can be large.
+    /// Annotations, cut to picket's own (`picket.io/`) [`STATIC_POD_UID`] and [`MIRROR`]: those of others can be large.
     #[serde(deserialize_with = "own_annotations")]
     pub annotations: BTreeMap<String, String>,
     /// When deletion was asked for (RFC 3339); such an object is terminating.
@@ -67,12 +67,17 @@ pub struct ObjectMeta {
 /// object that mirrors it has another.
 pub const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
 
+/// The annotation of an object that mirrors a static pod; the API server lets only nodes set it.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
 fn own_annotations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let all = Option::<BTreeMap<String, String>>::deserialize(deserializer)?;
     let mut own = all.unwrap_or_default();
-    own.retain(|key, _| key.starts_with("picket.io/") || key == STATIC_POD_UID);
+    own.retain(|key, _| {
+        key.starts_with("picket.io/") || [STATIC_POD_UID, MIRROR].contains(&key.as_str())
+    });
     Ok(own)
 }
 

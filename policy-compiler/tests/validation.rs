@@ -451,3 +451,24 @@ fn pods_nodes_and_namespaces_are_checked() {
     let errors = node(&serde_json::from_value(object).unwrap()).unwrap_err();
     assert_eq!(errors[0].path, "status.addresses[2].address");
 }
+
+#[test]
+fn a_static_pod_has_the_uid_by_which_its_kubelet_knows_it() {
+    let uid = |metadata: Value| {
+        let read: api::Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        pod(&read).unwrap().uid.map(String::from)
+    };
+    assert_eq!(uid(json!({"name": "a"})), None);
+    let mirrored = json!({
+        "name": "a",
+        "uid": "of-the-mirror",
+        "annotations": {"kubernetes.io/config.hash": "of-the-manifest", "kubernetes.io/config.mirror": "x"},
+    });
+    assert_eq!(uid(mirrored).as_deref(), Some("of-the-manifest"));
+    // Whoever makes a pod can write this alone.
+    let claims =
+        json!({"name": "a", "uid": "own", "annotations": {"kubernetes.io/config.hash": "other"}});
+    assert_eq!(uid(claims).as_deref(), Some("own"));
+    let own = json!({"name": "a", "uid": "own", "annotations": null});
+    assert_eq!(uid(own).as_deref(), Some("own"));
+}

@@ -60,7 +60,7 @@ fn close_in(table: &mut Table, address: IpAddr, pod: &NamespacedName) {
         Arc::make_mut(map).elements.insert(key.clone(), element);
         if table.chains.named(&chain).is_none() {
             // drop
-            let text = format!("{direction} closed: came while the kernel took nothing new");
+            let text = format!("{direction} closed: nobody knows yet what may pass");
             let rules = vec![Rule::verdict([], Verdict::Drop).comment(text)];
             let at = table.chains.partition_point(|other| {
                 (other.base.is_none(), other.name.as_str()) < (true, chain.as_str())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::field::{Errors, Path};
 use super::{FieldError, text};
-use crate::api::{self, STATIC_POD_UID};
+use crate::api::{self, MIRROR, STATIC_POD_UID};
 use crate::model::{
     Cidr, ContainerPort, Family, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespacedName, Node,
     Phase, Pod, Presence, Protocol,
@@ -107,8 +107,10 @@ pub fn pod(pod: &api::Pod) -> Result<Pod, Vec<FieldError>> {
             errors.invalid(&path.field("nodeName"), node, detail);
         }
     }
-    let static_uid = pod.metadata.annotations.get(STATIC_POD_UID);
-    let uid = static_uid.or(pod.metadata.uid.as_ref());
+    let annotations = &pod.metadata.annotations;
+    let mirrored = annotations.get(STATIC_POD_UID);
+    let mirrored = mirrored.filter(|_| annotations.contains_key(MIRROR));
+    let uid = mirrored.or(pod.metadata.uid.as_ref());
     let pod = Pod {
         id: NamespacedName::new(namespace, name),
         uid: uid.map(|uid| uid.as_str().into()),
