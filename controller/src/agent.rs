@@ -7,6 +7,7 @@
 //! ```
 
 pub mod alone;
+pub mod attachments;
 pub mod dump;
 pub mod enforcer;
 pub mod engine;

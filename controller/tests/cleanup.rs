@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
+use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
 use controller::agent::rundir::RunDir;
 use controller::{cluster, source};
-use kernel::Nftables;
 use kernel::conntrack::{Conntrack, Filter, MarkChange};
+use kernel::{Links, Nftables};
 use policy_compiler::compile::compile;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::ruleset::Ruleset;
@@ -136,10 +137,31 @@ fn all_of_ours_goes_and_all_of_others_stays() {
     let before = listed(&namespace);
     load(&namespace);
     namespace.nft(LEFT).unwrap();
-    // As a killed agent leaves it.
+    // As a killed agent and the plugin leave it.
     let held = RunDir::take(&run_dir).unwrap();
     drop(UnixListener::bind(held.socket()).unwrap());
+    drop(UnixListener::bind(run_dir.join("cni.sock")).unwrap());
+    fs::create_dir(run_dir.join("attachments")).unwrap();
+    fs::write(run_dir.join("attachments/one-eth0.json"), "{}").unwrap();
+    fs::write(run_dir.join("ready"), "").unwrap();
     drop(held);
+    let mut links = namespace.run(Links::open).unwrap().unwrap();
+    namespace
+        .ip_batch(
+            "link add pod1 type veth peer name pod2\nlink add pod3 type veth peer name pod4\n",
+        )
+        .unwrap();
+    for (name, group, alias) in [
+        ("pod1", QUARANTINE, "picket:x/a"),
+        ("pod2", ACTIVE, "picket:x/b"),
+        ("pod3", 7, "theirs"),
+    ] {
+        let link = links.by_name(name).unwrap().unwrap();
+        links.set_group(&link, group).unwrap();
+        links.set_alias(&link, alias).unwrap();
+    }
+    let mut nftables = namespace.run(Nftables::open).unwrap().unwrap();
+    quarantine::ensure(&mut nftables).unwrap();
     let output = clean(&namespace, &run_dir);
     exits(&output, 0);
     let expected = "\
@@ -148,8 +170,17 @@ removed table inet picket-next
 removed table ip picket
 removed table netdev picket
 cleared the bit of 2 connections
+let go of 2 interfaces of pods
+removed table inet picket-quarantine
+removed table bridge picket-quarantine
 ";
     assert_eq!(text(&output.stdout), expected);
+    let mut tags = |name: &str| {
+        let link = links.by_name(name).unwrap().unwrap();
+        (link.group, link.alias)
+    };
+    assert_eq!((tags("pod1"), tags("pod2")), ((0, None), (0, None)));
+    assert_eq!(tags("pod3"), (7, Some("theirs".to_owned())));
     assert_eq!(text(&output.stderr), "");
     assert_eq!(listed(&namespace), before);
     assert_eq!(marks(&namespace), [0, 0, 0x4000, 0x4000]);

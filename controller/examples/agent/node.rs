@@ -84,6 +84,7 @@ async fn work(ends: Ends) -> anyhow::Result<()> {
         options: Options::default(),
         budgets: Budgets::default(),
         preflight: watch::channel(Vec::new()).1,
+        attached: watch::channel(Default::default()).1,
     };
     let (engine, snapshots) = Engine::new(feed, kernel, clock, settings);
     let _ = ends.started.send((snapshots, Nftables::open()?));

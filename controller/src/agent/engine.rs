@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use cni_chain::attachment::AttachmentId;
 use futures::FutureExt;
 use policy_compiler::budget::Budgets;
 use policy_compiler::index::{Index, Object, ObjectId};
@@ -34,6 +35,8 @@ use tracing::{error, info, warn};
 use self::backoff::Backoff;
 use self::drift::Repairs;
 use self::written::Written;
+use super::attachments::Attached;
+use super::attachments::joined::{Joined, Standing};
 use super::enforcer::Enforcer;
 use super::metrics::FailureReason;
 use super::revoke::Scope;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub budgets: Budgets,
     /// What preflight finds, for the snapshot.
     pub preflight: watch::Receiver<Vec<String>>,
+    /// The interfaces of pods.
+    pub attached: watch::Receiver<Arc<Attached>>,
 }
 
 /// Who hears what the engine does.
@@ -111,6 +116,7 @@ struct InForce {
     ruleset: Ruleset,
     effective: Cluster,
     closed: BTreeSet<NamespacedName>,
+    attachments: Arc<BTreeMap<AttachmentId, Standing>>,
 }
 
 /// Owns the index, and is the only one that changes our tables.
@@ -120,6 +126,7 @@ pub struct Engine<S, E, L> {
     listener: L,
     settings: Settings,
     index: Index,
+    joined: Joined,
     /// Whether the source has said what there is.
     complete: bool,
     /// Whether it has been in force since the start.
@@ -199,6 +206,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             drift_repairs: 0,
             drift_alarm: false,
             last_success: None,
+            attachments: Arc::default(),
+            attached: Arc::default(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(first));
         let seconds = Duration::from_secs;
@@ -206,6 +215,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             source,
             enforcer,
             listener,
+            joined: Joined::new(settings.node.clone()),
             settings,
             complete: false,
             ready: false,
@@ -215,6 +225,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 ruleset: Ruleset::default(),
                 effective: index.effective(),
                 closed: BTreeSet::new(),
+                attachments: Arc::default(),
             },
             refused: BTreeMap::new(),
             unexamined: false,
@@ -250,6 +261,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         self.inherit();
+        self.take_attached();
         self.publish(None);
         loop {
             let due = self.due(Instant::now());
@@ -265,6 +277,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 () = self.enforcer.changed() => {}
                 () = timer => {}
                 Ok(()) = self.settings.preflight.changed() => {}
+                Ok(()) = self.settings.attached.changed() => self.take_attached(),
                 event = self.source.next() => self.take_all(event),
             }
             self.step(Instant::now());
@@ -286,6 +299,20 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         .min()
     }
 
+    /// Interfaces of pods came or went.
+    fn take_attached(&mut self) {
+        let attached = self.settings.attached.borrow_and_update().clone();
+        let changes = self.joined.attach(&attached.accepted);
+        if changes.is_empty() {
+            return;
+        }
+        self.listener.queued();
+        self.seen_pod.get_or_insert(Instant::now());
+        self.unexamined = true;
+        self.news = true;
+        changes.into_iter().for_each(|change| self.put(change));
+    }
+
     /// The event, and what else there is by now.
     fn take_all(&mut self, event: Event) {
         self.take(event);
@@ -304,7 +331,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 self.listener.queued();
                 self.unexamined = true;
                 info!(objects = objects.len(), "the source is complete");
-                self.index.reset(objects);
+                self.index.reset(self.joined.reset(objects));
                 self.complete = true;
                 self.news = true;
                 self.refused.clear();
@@ -345,15 +372,18 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             }
             ObjectId::Node(_) => {}
         }
+        match &change {
+            Change::Apply(object) => note(object),
+            Change::Delete(id) => tracing::debug!(object = %id, "deleted"),
+        }
+        let change = self.joined.change(change);
+        self.put(change);
+    }
+
+    fn put(&mut self, change: Change) {
         match change {
-            Change::Apply(object) => {
-                note(&object);
-                self.index.apply(object);
-            }
-            Change::Delete(id) => {
-                tracing::debug!(object = %id, "deleted");
-                self.index.delete(&id);
-            }
+            Change::Apply(object) => self.index.apply(object),
+            Change::Delete(id) => self.index.delete(&id),
         }
     }
 
@@ -479,6 +509,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             drift_repairs: self.drift_repairs,
             drift_alarm: self.repairs.alarm(Instant::now()),
             last_success: self.last_success,
+            attachments: Arc::clone(&self.in_force.attachments),
+            attached: self.settings.attached.borrow().clone(),
         });
         if let Some(scope) = scope {
             self.listener.judge(&snapshot, scope);

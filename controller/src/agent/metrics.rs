@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+use policy_compiler::model::Presence;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -299,10 +300,10 @@ impl OfSnapshot {
         let success = snapshot.last_success.map_or(0.0, since_1970);
         self.last_success.set(success);
         self.policies.set(number(snapshot.cluster.policies.len()));
-        let local = number(local_pods(snapshot).count());
-        self.local_endpoints.set(local);
-        // Nobody tells the interface of any as yet.
-        self.unattached.set(local);
+        self.local_endpoints
+            .set(number(local_pods(snapshot).count()));
+        let unattached = local_pods(snapshot).filter(|pod| pod.presence == Presence::Listed);
+        self.unattached.set(number(unattached.count()));
         self.drift_alarm.set(i64::from(snapshot.drift_alarm));
         self.source_problems.set(number(snapshot.problems.len()));
         self.isolated_policies.set(number(snapshot.refused.len()));

@@ -19,6 +19,7 @@ use policy_compiler::lower::RevokedBit;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(super) use self::bridges::hand_over;
 pub use self::watch::watch;
 use super::error::describe;
 

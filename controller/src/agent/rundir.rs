@@ -14,6 +14,9 @@ pub const DEFAULT: &str = "/run/picket";
 /// The socket in it.
 const SOCKET: &str = "agent.sock";
 
+/// All that is the agent's in it, with what the CNI plugin shares with it.
+const OWN: [&str; 4] = [SOCKET, "cni.sock", "attachments", "ready"];
+
 /// How often a directory that goes away is made again.
 const ATTEMPTS: usize = 10;
 
@@ -164,14 +167,22 @@ impl RunDir {
         socket_path(&self.path)
     }
 
-    /// Removes a socket that is left, and the directory if nothing else is in it, and lets go.
+    /// Removes what is the agent's in it, and the directory if nothing else is, and lets go. What the CNI plugin recorded of
+    /// interfaces goes too: pods keep their interfaces without it.
     ///
     /// # Errors
     /// Something is left in it.
     pub fn remove(self) -> io::Result<()> {
-        match fs::remove_file(self.socket()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for own in OWN {
+            let path = self.path.join(own);
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         fs::remove_dir(&self.path)
     }
@@ -203,7 +214,7 @@ fn holder_of(directory: &fs::Metadata) -> Option<u32> {
 fn foreign_file(directory: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
-        if name != SOCKET {
+        if !OWN.iter().any(|own| name == *own) {
             return Ok(Some(name.to_string_lossy().into_owned()));
         }
     }

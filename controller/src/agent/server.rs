@@ -146,7 +146,7 @@ impl Drop for Running {
 }
 
 /// Opens something, and goes on trying until it is open.
-async fn open<T, F>(what: &str, remedy: &str, open: impl Fn() -> F) -> T
+pub(super) async fn open<T, F>(what: &str, remedy: &str, open: impl Fn() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,
 {

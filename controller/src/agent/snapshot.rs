@@ -1,13 +1,17 @@
 //! What the agent has in force, for whoever asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use cni_chain::attachment::AttachmentId;
 use policy_compiler::budget::Exceeded;
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::model::{Cluster, NamespacedName, PolicyId};
 use policy_compiler::ruleset::Ruleset;
 
+use super::attachments::Attached;
+use super::attachments::joined::Standing;
 use super::source::Problem;
 
 /// The agent's state after a commit, or after something that was to be one. A value: it does not change.
@@ -48,4 +52,8 @@ pub struct Snapshot {
     pub drift_alarm: bool,
     /// When the kernel was last equal to the objects; for people, as this clock may jump.
     pub last_success: Option<SystemTime>,
+    /// The interfaces of this node's pods, and whether what these may do is in force.
+    pub attachments: Arc<BTreeMap<AttachmentId, Standing>>,
+    /// The interfaces that are there now, with those that may not be any pod's.
+    pub attached: Arc<Attached>,
 }

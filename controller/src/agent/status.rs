@@ -2,11 +2,13 @@
 
 mod text;
 
+use cni_chain::attachment::Attachment;
 use jiff::Timestamp;
 use policy_compiler::model::{NamespacedName, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attachments::joined::Standing;
 use super::revoke;
 use super::snapshot::Snapshot;
 
@@ -18,7 +20,7 @@ pub struct Status {
     /// The agent's version.
     pub version: String,
     /// Whether nothing is wrong: it is ready, and there is nothing below in `failure`, `closed`, `unprotected`, `problems`,
-    /// `refused`, `over_budget`, nor a drift alarm, nor a failure or an overwritten mark in `revocation`, nor in `preflight` but notes.
+    /// `refused`, `over_budget`, `quarantined`, nor a drift alarm, nor a failure or an overwritten mark in `revocation`, nor in `preflight` but notes.
     pub well: bool,
     /// Whether a complete state was applied since the agent started. What was in force before stays so until then.
     pub ready: bool,
@@ -36,6 +38,9 @@ pub struct Status {
     pub closed: Vec<String>,
     /// Pods of this node that came meanwhile and that are open, since the kernel does not take that they be closed.
     pub unprotected: Vec<String>,
+    /// Interfaces of this node's pods that pass nothing, as nobody knows what they may pass.
+    #[serde(default)]
+    pub quarantined: Vec<Quarantined>,
     /// How much there is.
     pub counts: Counts,
     /// Files, objects, or kinds of objects that cannot be read.
@@ -51,6 +56,17 @@ pub struct Status {
     /// What was found in the kernel and its surroundings, as `SEVERITY: SENTENCE`. A `note` is worth knowing, and not
     /// wrong.
     pub preflight: Vec<String>,
+}
+
+/// An interface of a pod that passes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quarantined {
+    /// The pod, `NAMESPACE/NAME`; nothing of an interface of which not even the record can be read.
+    pub pod: Option<String>,
+    /// The interface, `CONTAINERID-NAME`.
+    pub interface: Option<String>,
+    /// Why, and what to do.
+    pub why: String,
 }
 
 /// How much there is.
@@ -160,6 +176,7 @@ impl Status {
             failure: snapshot.failure.clone(),
             closed: closed.map(NamespacedName::to_string).collect(),
             unprotected: unprotected.map(NamespacedName::to_string).collect(),
+            quarantined: quarantined(snapshot),
             counts: Counts {
                 namespaces: cluster.namespaces.len(),
                 nodes: cluster.nodes.len(),
@@ -191,6 +208,7 @@ impl Status {
             && self.failure.is_none()
             && self.closed.is_empty()
             && self.unprotected.is_empty()
+            && self.quarantined.is_empty()
             && self.problems.is_empty()
             && self.refused.is_empty()
             && self.over_budget.is_empty()
@@ -199,6 +217,35 @@ impl Status {
             && self.revocation.overwritten.is_none()
             && !self.drift.alarm
     }
+}
+
+/// Interfaces that are not known to be anybody's, or must not be, and records that can not be read.
+fn quarantined(snapshot: &Snapshot) -> Vec<Quarantined> {
+    let of = |attachment: &Attachment, why: String| Quarantined {
+        pod: Some(format!(
+            "{}/{}",
+            attachment.pod.namespace, attachment.pod.name
+        )),
+        interface: Some(attachment.id.to_string()),
+        why,
+    };
+    let unknown = snapshot.attachments.values();
+    let unknown = unknown.filter_map(|standing| match standing {
+        Standing::Known(_) => None,
+        Standing::Unknown(attachment, why) => Some(of(attachment, why.clone())),
+    });
+    let refused = snapshot.attached.refused.values();
+    let refused = refused.map(|refusal| {
+        let why = format!("{}: {}", refusal.message, refusal.details);
+        of(&refusal.attachment, why)
+    });
+    let unreadable = snapshot.attached.unreadable.iter();
+    let unreadable = unreadable.map(|line| Quarantined {
+        pod: None,
+        interface: None,
+        why: line.clone(),
+    });
+    unknown.chain(refused).chain(unreadable).collect()
 }
 
 /// Why the agent is not ready; nothing if it is.

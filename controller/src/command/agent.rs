@@ -1,6 +1,7 @@
 //! `picket agent`
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{Outcome, bridges};
 use crate::agent::alone::Alone;
+use crate::agent::attachments::{self, Gate};
 use crate::agent::dump;
 use crate::agent::enforcer::Kernel;
 use crate::agent::engine::{Engine, Listener, Settings, Sync};
@@ -61,19 +63,28 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         bridges,
         ..Options::default()
     };
+    let attached = attachments::watch(run_dir.path()).with_context(|| {
+        format!(
+            "the interfaces of pods can not be watched in {}",
+            run_dir.path().display()
+        )
+    })?;
     let settings = Settings {
         node: arguments.node.clone(),
         options,
         budgets: arguments.budget.budgets(),
         preflight,
+        attached: attached.clone(),
     };
     let metrics = Metrics::new();
     let (revoker, revocation) = start_revoker(arguments, &metrics)?;
+    let asked = Arc::default();
     let listener = Reports {
         metrics: metrics.clone(),
         revoker: revoker.handle(),
         revoked: arguments.mark_bit,
         hold: None,
+        asked: Arc::clone(&asked),
     };
     let owns = owns_tables(arguments)?;
     let (mut source, access) = source(arguments, &metrics)?;
@@ -90,6 +101,14 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         {
             warn!("no Events are sent, since no thread can be started: {error}");
         }
+        let gate = Gate {
+            run_dir: run_dir.path().to_owned(),
+            attached: attached.clone(),
+            snapshots: snapshots.clone(),
+            revocation: revocation.clone(),
+            asked,
+        };
+        let gate = gate.start().context("no thread can be started")?;
         let server = Server {
             bind: Some(arguments.metrics_bind),
             socket: run_dir.socket(),
@@ -111,6 +130,8 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
                 _ = interrupt.recv() => return,
                 () = ended(revocation) => "judges open connections",
                 () = ended(surroundings) => "looks at bridges",
+                () = ended(gate.alive()) => "lets interfaces of pods pass",
+                () = ended(attached) => "watches the interfaces of pods",
                 () = unwatched => "watches the source",
             };
             error!("what {failed} has failed: the agent ends with what is in force, to be started again");
@@ -279,6 +300,8 @@ struct Reports {
     revoker: Handle,
     revoked: RevokedBit,
     hold: Option<Hold>,
+    /// The last request to judge connections.
+    asked: Arc<AtomicU64>,
 }
 
 impl Listener for Reports {
@@ -298,7 +321,8 @@ impl Listener for Reports {
             closed: Arc::new(snapshot.closed.clone()),
             revoked: self.revoked,
         };
-        self.revoker.judge(state, scope);
+        let ticket = self.revoker.judge(state, scope);
+        self.asked.store(ticket.0, Ordering::Release);
     }
 
     fn synced(&mut self, sync: &Sync) {

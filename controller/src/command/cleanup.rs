@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
+use cni_chain::quarantine::{self, ACTIVE, ALIAS_PREFIX, QUARANTINE};
 use kernel::conntrack::{self, Conntrack, Filter, MarkChange, Masked};
-use kernel::{Nftables, STAND_IN};
+use kernel::{LinkError, Links, Nftables, STAND_IN};
 use policy_compiler::lower::RevokedBit;
 use policy_compiler::ruleset::TABLE;
 
@@ -41,6 +42,23 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
         }
         Err(error) => failures.push(format!("marks of connections: {error:#}")),
     }
+    match release() {
+        Ok(0) => {}
+        Ok(count) => {
+            is_clean = false;
+            writeln!(out, "let go of {count} interfaces of pods")?;
+        }
+        Err(error) => failures.push(format!("interfaces of pods: {error:#}")),
+    }
+    match Nftables::open().and_then(|mut nftables| nftables.delete_tables(&[quarantine::TABLE])) {
+        Ok(tables) => {
+            for table in tables {
+                is_clean = false;
+                writeln!(out, "removed table {table}")?;
+            }
+        }
+        Err(error) => failures.push(format!("the quarantine: {error:#}")),
+    }
     let path = run_dir.path().to_owned();
     if let Err(error) = run_dir.remove() {
         failures.push(format!("{}: {error}", path.display()));
@@ -55,6 +73,32 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
 
 fn remove_tables() -> anyhow::Result<Vec<kernel::TableName>> {
     Ok(Nftables::open()?.delete_tables(&[TABLE, STAND_IN])?)
+}
+
+/// Takes our groups and aliases off interfaces, and returns of how many.
+fn release() -> anyhow::Result<usize> {
+    let mut links = Links::open()?;
+    let mut released = 0;
+    for link in links.list()? {
+        let is_tagged = [QUARANTINE, ACTIVE].contains(&link.group);
+        // One that goes in the meantime is no failure.
+        let there = |links: &mut Links, done: Result<(), LinkError>| match done {
+            Err(_) if matches!(links.by_index(link.index), Ok(None)) => Ok(()),
+            done => done,
+        };
+        if is_tagged {
+            let done = links.set_group(&link, 0);
+            there(&mut links, done)?;
+        }
+        let is_named = link.alias.as_ref();
+        let is_named = is_named.is_some_and(|alias| alias.starts_with(ALIAS_PREFIX));
+        if is_named {
+            let done = links.set_alias(&link, "");
+            there(&mut links, done)?;
+        }
+        released += usize::from(is_tagged || is_named);
+    }
+    Ok(released)
 }
 
 /// Returns how many connections had the bit.

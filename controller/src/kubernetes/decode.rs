@@ -49,7 +49,7 @@ pub struct Bad {
 #[derive(Debug)]
 pub enum Line {
     /// An object is there, as it is now.
-    Applied(Item),
+    Applied(Box<Item>),
     /// An object is gone, or is none of those that are watched any more.
     Deleted(ObjectId, Option<String>),
     /// All up to this version was told.
@@ -118,7 +118,7 @@ pub fn line(resource: Resource, bytes: &[u8], options: Options) -> Result<Line, 
     let object = event.object.get();
     match event.r#type.as_str() {
         "ADDED" | "MODIFIED" => Ok(match item(resource, object, options) {
-            Ok(item) => Line::Applied(item),
+            Ok(item) => Line::Applied(Box::new(item)),
             Err(wrong) => Line::Nameless(wrong),
         }),
         "DELETED" => Ok(match head(resource, object) {

@@ -14,14 +14,20 @@ use crate::life::random;
 use crate::live::{Agent, Folder, Live};
 use crate::manifests::{self, policy};
 
+/// Files that take the place of all that an agent would make.
+const EMPTY: [&str; 4] = ["one", "two", "three", "four"];
+
 /// Puts a disk without a free byte, on which no file can be made, at the path, for this thread and its children only.
 fn mount_full_disk(path: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing = None::<&str>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, "/", nothing, private, nothing).unwrap();
-    let size = Some("size=4k,nr_inodes=2,mode=700");
+    let size = Some("size=4k,nr_inodes=6,mode=700");
     mount(nothing, path, Some("tmpfs"), MsFlags::empty(), size).unwrap();
+    for empty in EMPTY {
+        fs::write(path.join(empty), "").unwrap();
+    }
     let full = fs::write(path.join("full"), [0; 8192]).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
 }
@@ -47,9 +53,12 @@ fn a_full_disk_and_a_log_that_takes_nothing_hinder_nothing() {
     assert!(!agent.has_ended());
     // Once there is room, what it could not make is made.
     let seen = agent.root().join(run_dir.strip_prefix("/").unwrap());
-    fs::remove_file(seen.join("full")).unwrap();
-    live.until("there is a socket", &agent, |_| {
-        seen.join("agent.sock").exists()
+    for file in EMPTY.iter().chain(&["full"]) {
+        fs::remove_file(seen.join(file)).unwrap();
+    }
+    live.until("there is all of it", &agent, |_| {
+        let made = ["agent.sock", "cni.sock", "attachments", "ready"];
+        made.iter().all(|file| seen.join(file).exists())
     });
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(run_dir.to_str().unwrap()), "{mounts}");

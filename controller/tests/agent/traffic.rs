@@ -12,6 +12,8 @@ use crate::live::{Agent, Folder, PATIENCE, get, metric};
 #[allow(dead_code, reason = "of another test program")]
 #[path = "../agent_revoke/flow.rs"]
 mod flow;
+#[path = "interfaces.rs"]
+mod interfaces;
 #[allow(dead_code, reason = "of another test program")]
 #[path = "../agent_revoke/world.rs"]
 mod world;

@@ -41,6 +41,7 @@ fn enforce(kernel: Fake, access: Access, stop: oneshot::Receiver<()>) {
         options: Options::default(),
         budgets: Budgets::default(),
         preflight: watch::channel(Vec::new()).1,
+        attached: watch::channel(Default::default()).1,
     };
     let (engine, snapshots) = Engine::new(watches, kernel, Silent, settings);
     events::start(access, snapshots, metrics).unwrap();

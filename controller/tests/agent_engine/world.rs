@@ -319,6 +319,7 @@ impl World {
             options: Options::default(),
             budgets: Budgets::default(),
             preflight: watch::channel(Vec::new()).1,
+            attached: watch::channel(Default::default()).1,
         };
         let notes = Notes(kernel.clone());
         let (engine, snapshots) = Engine::new(Script(script), kernel.clone(), notes, settings);

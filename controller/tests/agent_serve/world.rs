@@ -109,6 +109,8 @@ pub(crate) fn snapshot_of(index: &Index) -> Snapshot {
         drift_repairs: 0,
         drift_alarm: false,
         last_success: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)),
+        attachments: Default::default(),
+        attached: Default::default(),
     }
 }
 

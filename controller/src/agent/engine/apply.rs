@@ -1,17 +1,22 @@
 //! Plans, carried out by the kernel, and what becomes of those that it does not take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use cni_chain::attachment::AttachmentId;
 use kernel::{Error, Found, Halted, Object, Refusal};
 use nix::errno::Errno;
 use policy_compiler::delta::delta;
-use policy_compiler::model::PolicyId;
+use policy_compiler::lower::close;
+use policy_compiler::model::{Owner, PolicyId};
 use policy_compiler::ruleset::Ruleset;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Engine, InForce, Known, Listener, Source, Sync};
+use crate::agent::attachments::joined::Standing;
 use crate::agent::enforcer::{Enforcer, Foreign};
 use crate::agent::error::describe;
 use crate::agent::metrics::FailureReason;
@@ -97,6 +102,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let compiling = Instant::now();
+            self.index.attach(self.joined.interfaces());
             let update = self.index.update();
             compile += compiling.elapsed();
             self.touched.extend(update.touched);
@@ -136,7 +142,12 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
 
     /// One attempt.
     fn bring(&mut self) -> Result<Known, Failure> {
-        let wanted = self.index.ruleset().clone();
+        // Those of which nobody knows any more what they may pass lose what they might, before their interfaces are put
+        // into quarantine, and where they can not be.
+        let wanted = match self.joined.unknown() {
+            unknown if unknown.is_empty() => self.index.ruleset().clone(),
+            unknown => close(self.index.ruleset(), &unknown),
+        };
         let known = match self.known.take() {
             Some(known) => known,
             None => match self.read(&wanted)? {
@@ -206,6 +217,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             ruleset: known.ruleset.clone(),
             effective: self.index.effective(),
             closed: self.index.closed().clone(),
+            attachments: Arc::new(self.standings()),
         };
         self.known = Some(known);
         self.ready = true;
@@ -244,6 +256,35 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             policy: since(policy),
             pod: since(pod),
         });
+    }
+
+    /// How interfaces stand, now that the index is in force.
+    fn standings(&self) -> BTreeMap<AttachmentId, Standing> {
+        let cluster = self.index.cluster();
+        let mut standings = self.joined.standings();
+        for standing in standings.values_mut() {
+            let Standing::Known(attachment) = standing else {
+                continue;
+            };
+            let pod = &attachment.pod;
+            let is_owner = |address: &&IpAddr| {
+                matches!(cluster.owner(**address), Owner::Pod(owner)
+                    if owner.id.namespace == pod.namespace && owner.id.name == pod.name)
+            };
+            let why = match attachment
+                .addresses
+                .iter()
+                .find(|address| !is_owner(address))
+            {
+                Some(address) => format!("its address {address} is another's"),
+                None if attachment.addresses.is_empty() => {
+                    "it has no address, by which policies could be enforced".to_owned()
+                }
+                None => continue,
+            };
+            *standing = Standing::Unknown(Arc::clone(attachment), why);
+        }
+        standings
     }
 
     fn say_budgets(&mut self) {

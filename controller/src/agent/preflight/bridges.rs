@@ -7,6 +7,7 @@ use kernel::{BridgeNetfilter, Kind, Link, LinkError, Links};
 
 use super::files::setting;
 use super::{Code, Finding, Options, Severity};
+use crate::agent::error::describe;
 
 /// What the namespace says of all its bridges; none while br_netfilter is not loaded.
 struct Settings {
@@ -57,6 +58,34 @@ pub(super) fn check(
         findings.extend(of_bridge(&bridge, settings.as_ref(), named));
     }
     Ok(())
+}
+
+/// Makes a bridge hand packets of both families to the hooks of IP, if it does not yet. Where it can not be made to, says
+/// why, and what to do.
+pub(in crate::agent) fn hand_over(links: &mut Links, bridge: &Link) -> Result<(), String> {
+    let Some(settings) = Settings::read() else {
+        return Err(format!(
+            "packets inside the bridge {} pass no rules, as br_netfilter is not loaded: load it (modprobe br_netfilter)",
+            bridge.name
+        ));
+    };
+    if settings.ipv4 && settings.ipv6 {
+        return Ok(());
+    }
+    let error = match set(links, bridge) {
+        Ok((now, _)) => match now.bridge.and_then(|bridge| bridge.netfilter) {
+            Some(now) if (settings.ipv4 || now.ipv4) && (settings.ipv6 || now.ipv6) => {
+                return Ok(());
+            }
+            _ => "the kernel has no such flags for a bridge".to_owned(),
+        },
+        Err(error) => describe(&error),
+    };
+    Err(format!(
+        "packets inside the bridge {} pass no rules, and it can not be made to hand them over: {error}: set \
+         net.bridge.bridge-nf-call-iptables=1 and net.bridge.bridge-nf-call-ip6tables=1",
+        bridge.name
+    ))
 }
 
 /// The bridges that are named, or all.

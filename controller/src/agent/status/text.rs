@@ -59,6 +59,14 @@ impl fmt::Display for Status {
                 problem(f, what, &format!("{}: {effect}", pods.join(", ")))?;
             }
         }
+        for of in &self.quarantined {
+            let who = of.pod.as_deref().unwrap_or("somebody");
+            problem(
+                f,
+                "quarantine",
+                &format!("{who}: passes nothing: {}", of.why),
+            )?;
+        }
         for of in &self.problems {
             let effect = if of.blocks {
                 "blocks the start"

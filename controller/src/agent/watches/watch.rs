@@ -323,7 +323,7 @@ impl Watch {
                 match kubernetes::line(resource, &line, self.options).map_err(to("watch"))? {
                     Line::Applied(item) => {
                         let version = item.version.clone();
-                        (Some(Update::Applied(item)), version)
+                        (Some(Update::Applied(*item)), version)
                     }
                     Line::Deleted(id, version) => (Some(Update::Deleted(id)), version),
                     Line::Bookmark { version, .. } => (None, Some(version)),
