@@ -15,6 +15,9 @@ use super::result;
 use crate::attachment::{Attachment, PodIdentity, Records};
 use crate::protocol::Request;
 
+/// For the agent's answer to come, when it has waited for all the time that it may.
+const HEAR: Duration = Duration::from_millis(250);
+
 /// The result before us, when the pod may start.
 pub(super) fn add(
     started: Instant,
@@ -60,9 +63,10 @@ pub(super) fn add(
         .write(&attachment)
         .map_err(|error| Error::of(Code::Io, "what is attached can not be noted down", &error))?;
     let held = hold(configuration, &mut host, pod, log)?;
+    // Not all of the time: why the agent does not have it in force is to be heard.
     let request = |left: Duration| Request::Attach {
         id: attachment.id.clone(),
-        wait_milliseconds: left.as_millis() as u64,
+        wait_milliseconds: (left - HEAR.min(left / 2)).as_millis() as u64,
     };
     let deadline = started + configuration.timeout;
     match agent::ask(&configuration.run_dir, request, deadline) {

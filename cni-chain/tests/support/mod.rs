@@ -239,7 +239,7 @@ impl Output {
         let error: Value = serde_json::from_slice(&self.stdout).expect("JSON and nothing else");
         let text = |key: &str| error[key].as_str().expect(key).to_owned();
         let keys: Vec<_> = error.as_object().expect("an object").keys().collect();
-        assert_eq!(keys, ["cniVersion", "code", "msg", "details"]);
+        assert_eq!(keys, ["cniVersion", "code", "details", "msg"]);
         assert!(
             ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"].contains(&text("cniVersion").as_str())
         );
