@@ -3,7 +3,8 @@
 //!
 //! Addresses are few, so that each is another pod's seconds later: every second pod may reach everybody.
 //!
-//! `PICKET_STARTS` says how many pods each test starts.
+//! `PICKET_STARTS` says how many pods each test starts. With `--nocapture` those with an agent that is well print what the
+//! plugin took of each start.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,6 +28,7 @@ const STARTS: usize = 6;
 
 const RUN_DIR: &str = "/run/picket";
 const MANIFESTS: &str = "/run/manifests";
+const PLUGIN_LOG: &str = "/run/picket-cni.log";
 
 /// Whom clients must not reach, and whom they may.
 const PEERS: [&str; 2] = ["denied", "allowed"];
@@ -155,6 +157,18 @@ impl Node {
         records.list().unwrap().0.len()
     }
 
+    /// How long the plugin took for each pod but the peers.
+    fn plugin_took(&self) -> Vec<Duration> {
+        let log = fs::read_to_string(self.runtimes.node().path(PLUGIN_LOG)).unwrap();
+        let took = log.lines().filter_map(|line| {
+            let (milliseconds, _) = line.split_once("in force after ")?.1.split_once(" ms")?;
+            Some(Duration::from_millis(milliseconds.parse().unwrap()))
+        });
+        let took: Vec<_> = took.skip(PEERS.len()).collect();
+        assert_eq!(took.len(), starts(), "{log}");
+        took
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -248,28 +262,58 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Starts pods one after the other, and does something to the agent meanwhile.
-fn each_start(node: &Node, meanwhile: impl Fn(&Node, &str, &str)) {
+/// Starts pods one after the other, and does something to the agent meanwhile. Returns how long each start took.
+fn each_start(node: &Node, meanwhile: impl Fn(&Node, &str, &str)) -> Vec<Duration> {
     let peers = node.peers();
+    let mut took = Vec::new();
     for number in 0..starts() {
         let (name, is_client) = (format!("pod-{number}"), number % 2 == 0);
         let app = if is_client { "client" } else { "free" };
+        let start = Instant::now();
         let pod = std::thread::scope(|scope| {
             let pod = scope.spawn(|| node.run_pod(&name));
             meanwhile(node, &name, app);
             pod.join().unwrap()
         });
+        took.push(start.elapsed());
         let pod = pod.unwrap_or_else(|error| panic!("{error}\n{}", node.log()));
         node.check(&name, &pod, &peers, is_client);
         node.end(&name, &pod);
     }
     assert_eq!(node.records(), PEERS.len());
+    took
 }
 
 fn with_an_agent_that_is_well(kind: Kind) {
-    let node = Node::start(kind, &json!({}));
+    let node = Node::start(kind, &json!({"logFile": PLUGIN_LOG}));
     // The pod's object comes before or after its sandbox is asked for, by chance.
-    each_start(&node, Node::list);
+    let starts = each_start(&node, Node::list);
+    print(kind, starts, node.plugin_took());
+}
+
+/// Least, median and most.
+fn spread(mut all: Vec<f64>) -> [f64; 3] {
+    all.sort_by(f64::total_cmp);
+    [0, all.len() / 2, all.len() - 1].map(|index| all[index])
+}
+
+/// What the plugin took of each start, and that as a part of what the start takes without it.
+fn print(kind: Kind, starts: Vec<Duration>, plugin: Vec<Duration>) {
+    let milliseconds = |all: &[Duration]| all.iter().map(|one| one.as_secs_f64() * 1e3).collect();
+    let ratios = starts
+        .iter()
+        .zip(&plugin)
+        .map(|(start, plugin)| plugin.as_secs_f64() / start.saturating_sub(*plugin).as_secs_f64());
+    let [whole, part, ratio] = [
+        milliseconds(&starts),
+        milliseconds(&plugin),
+        ratios.collect(),
+    ]
+    .map(spread);
+    println!(
+        "{kind:?}, {} starts, least, median and most: {whole:.0?} ms, the plugin {part:.0?} ms, of the rest {ratio:.3?}",
+        starts.len()
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! What one more watch of pods costs an API server: its processor time and what it sends, for each change.
+//! Each of many watches of pods is told of every change; and what one more of them costs an API server: its processor time
+//! and what it sends, for each change.
 //!
-//! `cargo test -p controller --test agent_api_server costs -- --ignored --nocapture`
+//! `PICKET_COST_ROUNDS=5 cargo test -p controller --test agent_api_server costs -- --nocapture` measures it, for minutes.
 
 use std::time::Duration;
 
@@ -14,12 +15,11 @@ use serde_json::json;
 use testbed::Namespace;
 
 use crate::api_server::{ApiServer, Program};
+use crate::restarts::setting;
 
-/// So many watches at once, the first to compare with.
+/// So many watches at once, the first to compare with: of a measurement, and else.
 const WATCHES: [usize; 3] = [1, 50, 200];
-
-/// So often each.
-const ROUNDS: usize = 5;
+const FEW_WATCHES: [usize; 2] = [1, 5];
 
 /// So many pods come and go in a round.
 const PODS: usize = 40;
@@ -118,13 +118,19 @@ async fn round(server: &ApiServer, client: &kube::Client, count: usize) -> (f64,
     let sent = join_all(watches).await;
     let took = time(server.id(Program::ApiServer)) - before;
     let (changes, bytes) = sent[0].as_ref().copied().unwrap();
+    // Each pod is made, changed four times, asked to go, and gone.
+    assert_eq!(changes, 7 * PODS);
     assert!(sent.iter().all(|sent| sent.as_ref().unwrap().0 == changes));
     (took, changes, bytes)
 }
 
 #[test]
-#[ignore = "it measures, and takes minutes"]
-fn what_a_watch_of_pods_costs_an_api_server() {
+fn each_watch_of_pods_is_told_of_every_change_and_what_it_costs_is_measured() {
+    let rounds = setting("PICKET_COST_ROUNDS").map(|rounds| rounds as usize);
+    let (counts, rounds) = match rounds {
+        Some(rounds) => (&WATCHES[..], rounds.max(1)),
+        None => (&FEW_WATCHES[..], 1),
+    };
     let node = Namespace::new().unwrap();
     node.ip(&["link", "set", "lo", "up"]).unwrap();
     let server = ApiServer::start(&node);
@@ -132,9 +138,9 @@ fn what_a_watch_of_pods_costs_an_api_server() {
     server.ask(async |client| {
         round(&server, &client, 1).await;
         let mut first = Vec::new();
-        for count in WATCHES {
+        for &count in counts {
             let mut each = Vec::new();
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 let (took, changes, bytes) = round(&server, &client, count).await;
                 let of_change = took / changes as f64 * 1e6;
                 println!(
@@ -144,7 +150,7 @@ fn what_a_watch_of_pods_costs_an_api_server() {
                 each.push(of_change);
             }
             each.sort_by(f64::total_cmp);
-            let [least, middle, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|index| each[index]);
+            let [least, middle, most] = [0, rounds / 2, rounds - 1].map(|index| each[index]);
             println!("{count:4} watches: least {least:.0}, median {middle:.0}, most {most:.0}");
             if first.is_empty() {
                 first = each;
@@ -153,10 +159,10 @@ fn what_a_watch_of_pods_costs_an_api_server() {
             let of_one = |of: f64, one: f64| (of - one) / (count - 1) as f64;
             println!(
                 "     one more watch: {:.1} to {:.1} us of a change, median {:.1}; {:.3} of what a change costs with one",
-                of_one(least, first[ROUNDS - 1]),
+                of_one(least, first[rounds - 1]),
                 of_one(most, first[0]),
-                of_one(middle, first[ROUNDS / 2]),
-                of_one(middle, first[ROUNDS / 2]) / first[ROUNDS / 2],
+                of_one(middle, first[rounds / 2]),
+                of_one(middle, first[rounds / 2]) / first[rounds / 2],
             );
         }
     });
