@@ -90,13 +90,13 @@ impl Registry {
                 warn!("what is known of the interfaces of pods stays as it was: {failure}");
             }
             self.said = failure;
-            // What comes meanwhile comes together.
-            thread::sleep(start.elapsed() * REST);
             publish.send_if_modified(|published| {
                 let is_new = *published != self.last;
                 published.clone_from(&self.last);
                 is_new
             });
+            // What comes meanwhile comes together.
+            thread::sleep(start.elapsed() * REST);
         }
     }
 
