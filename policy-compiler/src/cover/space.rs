@@ -85,7 +85,12 @@ impl<'a> Space<'a> {
         for pod in pods {
             for address in cluster.addresses_of(pod) {
                 taken.insert(address);
-                space.insert(cluster, address, numbers_of(pod, &names));
+                // Nobody's rules resolve a name on a pod that is no peer.
+                let numbers = match pod.is_peer() {
+                    true => numbers_of(pod, &names),
+                    false => Numbers::new(),
+                };
+                space.insert(cluster, address, numbers);
             }
         }
         for address in space.others(&taken) {

@@ -116,6 +116,8 @@ struct Index<'a> {
 /// Everything by which policies can tell a pod from others of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing<'a> {
+    /// Whether rules may find it at all.
+    is_peer: bool,
     /// The policies that select it, and the selectors that find it as a peer; by position.
     by_labels: (Vec<usize>, Vec<usize>),
     blocks: BlocksOf,
@@ -126,7 +128,7 @@ struct Standing<'a> {
 /// The ipBlocks that hold an end's address, by family.
 type BlocksOf = Vec<(Family, Vec<usize>)>;
 
-type ByLabels<'a> = BTreeMap<(&'a str, &'a Labels), (Vec<usize>, Vec<usize>)>;
+type ByLabels<'a> = BTreeMap<(&'a str, &'a Labels, bool), (Vec<usize>, Vec<usize>)>;
 
 impl<'a> Index<'a> {
     fn of(cluster: &'a Cluster) -> Self {
@@ -167,7 +169,7 @@ impl<'a> Index<'a> {
         let addresses: Vec<_> = self.cluster.addresses_of(pod).collect();
         let first = *addresses.first()?;
         let by_labels = known
-            .entry((&pod.id.namespace, &pod.labels))
+            .entry((&pod.id.namespace, &pod.labels, pod.is_peer()))
             .or_insert_with(|| {
                 let end = OtherEnd {
                     address: first,
@@ -192,6 +194,7 @@ impl<'a> Index<'a> {
             (!numbers.is_empty()).then_some((*name, *protocol, numbers))
         });
         Some(Standing {
+            is_peer: pod.is_peer(),
             by_labels,
             blocks: self.blocks_of(addresses),
             ports: ports.collect(),
