@@ -240,7 +240,7 @@ impl Allowed {
 fn matches(cluster: &Cluster, peer: &Peer, address: IpAddr) -> bool {
     match (peer, cluster.owner(address)) {
         (Peer::Block(block), _) => block.contains(address),
-        (Peer::Pods { .. }, Owner::Pod(pod)) => selects(cluster, peer, pod),
+        (Peer::Pods { .. }, Owner::Pod(pod)) => pod.is_peer() && selects(cluster, peer, pod),
         (Peer::Pods { .. }, _) => false,
     }
 }
