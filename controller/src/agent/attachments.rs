@@ -22,7 +22,7 @@ use std::sync::Arc;
 use cni_chain::attachment::{Attachment, AttachmentId};
 use tokio::sync::watch;
 
-pub use self::gate::{Gate, Passage};
+pub use self::gate::{Gate, Passage, quarantine};
 use self::registry::Registry;
 
 /// Interfaces that may belong to a pod.

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cni_chain::attachment::AttachmentId;
+use cni_chain::attachment::{Attachment, AttachmentId};
 use futures::FutureExt;
 use policy_compiler::budget::Budgets;
 use policy_compiler::index::{Index, Object, ObjectId};
@@ -71,6 +71,10 @@ pub trait Listener: Send {
 
     /// Our tables are about to change.
     fn applying(&mut self);
+
+    /// Nobody knows what these interfaces may pass, and the rules are about to forget what their pods might: what comes from
+    /// them is to be stopped before.
+    fn unknown(&mut self, _interfaces: &[Arc<Attachment>]) {}
 
     /// A snapshot is in force; connections in the scope are to be judged again by it.
     fn judge(&mut self, snapshot: &Arc<Snapshot>, scope: Scope);

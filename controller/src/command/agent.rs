@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use anyhow::Context;
+use cni_chain::attachment::Attachment;
 use futures::future::Either;
-use kernel::{Error, Feature, Features, Nftables, Refusal};
+use kernel::{Error, Feature, Features, Links, Nftables, Refusal};
 use nix::errno::Errno;
 use policy_compiler::lower::{Options, RevokedBit};
 use policy_compiler::validate;
@@ -85,6 +86,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         revoked: arguments.mark_bit,
         hold: None,
         asked: Arc::clone(&asked),
+        links: None,
     };
     let owns = owns_tables(arguments)?;
     let (mut source, access) = source(arguments, &metrics)?;
@@ -302,6 +304,8 @@ struct Reports {
     hold: Option<Hold>,
     /// The last request to judge connections.
     asked: Arc<AtomicU64>,
+    /// To put interfaces of pods into quarantine.
+    links: Option<Links>,
 }
 
 impl Listener for Reports {
@@ -311,6 +315,15 @@ impl Listener for Reports {
 
     fn applying(&mut self) {
         self.hold = Some(self.revoker.hold());
+    }
+
+    fn unknown(&mut self, interfaces: &[Arc<Attachment>]) {
+        for interface in interfaces {
+            // The gate tries again, and says what fails.
+            if attachments::quarantine(&mut self.links, interface).is_err() {
+                self.links = None;
+            }
+        }
     }
 
     fn judge(&mut self, snapshot: &Arc<Snapshot>, scope: Scope) {

@@ -237,6 +237,12 @@ fn an_interface_whose_pod_was_made_anew_under_its_name_passes_nothing_any_more()
     until("it is in quarantine", &agent, || {
         node.group("b") == QUARANTINE
     });
+    // The rules follow, when nothing comes from it any more.
+    until("its address is closed", &agent, || {
+        let ruleset = node.nftables.read().unwrap().ruleset;
+        let mut chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+        chains.any(|chain| chain.name == "ingress6_newcomers")
+    });
     // Also where the group is somebody else's, it has no more than the rules say.
     let link = node.link("b").unwrap();
     node.links.set_group(&link, 0).unwrap();

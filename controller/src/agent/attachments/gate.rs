@@ -333,7 +333,7 @@ impl Kernel {
 
     /// What is in force is all that it may pass.
     fn open(&mut self, attachment: &Attachment) -> Passage {
-        match self.set(attachment, QUARANTINE, ACTIVE) {
+        match set(&mut self.links, attachment, QUARANTINE, ACTIVE) {
             Ok(true) => {
                 self.stuck.remove(&attachment.id);
                 Passage::Open
@@ -348,7 +348,7 @@ impl Kernel {
 
     /// Nothing passes any more, as nobody knows what may.
     fn close(&mut self, attachment: &Attachment, why: &str) {
-        match self.set(attachment, ACTIVE, QUARANTINE) {
+        match set(&mut self.links, attachment, ACTIVE, QUARANTINE) {
             Ok(_) => drop(self.stuck.remove(&attachment.id)),
             Err(error) if self.stuck.insert(attachment.id.clone()) => {
                 warn!(attachment = %attachment.id, "an interface can not be put into quarantine, though {why}: {}", describe(&error));
@@ -356,31 +356,44 @@ impl Kernel {
             Err(_) => {}
         }
     }
+}
 
-    /// Moves the interface from one group to another, if it is in the first. In a group of somebody else it stays. Whether
-    /// it is there under its name.
-    fn set(&mut self, attachment: &Attachment, from: u32, to: u32) -> Result<bool, LinkError> {
-        let Some(index) = attachment.path.index() else {
-            return Ok(true);
-        };
-        let links = match &mut self.links {
-            Some(links) => links,
-            none => none.insert(Links::open()?),
-        };
-        let link = links.by_index(index)?;
-        let Some(link) = link.filter(|link| attachment.path.host() == Some(&link.name)) else {
-            return Ok(false);
-        };
-        if link.group == from {
-            links.set_group(&link, to)?;
-            let (namespace, pod) = (&attachment.pod.namespace, &attachment.pod.name);
-            match to {
-                ACTIVE => info!(ns = %namespace, %pod, interface = %link.name, "out of quarantine"),
-                _ => warn!(ns = %namespace, %pod, interface = %link.name, "into quarantine"),
-            }
+/// Puts the interface into quarantine, unless its group is somebody else's.
+///
+/// # Errors
+/// The kernel can not be asked, or refuses.
+pub fn quarantine(links: &mut Option<Links>, attachment: &Attachment) -> Result<(), LinkError> {
+    set(links, attachment, ACTIVE, QUARANTINE).map(drop)
+}
+
+/// Moves the interface from one group to another, if it is in the first. In a group of somebody else it stays. Whether it
+/// is there under its name.
+fn set(
+    links: &mut Option<Links>,
+    attachment: &Attachment,
+    from: u32,
+    to: u32,
+) -> Result<bool, LinkError> {
+    let Some(index) = attachment.path.index() else {
+        return Ok(true);
+    };
+    let links = match links {
+        Some(links) => links,
+        none => none.insert(Links::open()?),
+    };
+    let link = links.by_index(index)?;
+    let Some(link) = link.filter(|link| attachment.path.host() == Some(&link.name)) else {
+        return Ok(false);
+    };
+    if link.group == from {
+        links.set_group(&link, to)?;
+        let (namespace, pod) = (&attachment.pod.namespace, &attachment.pod.name);
+        match to {
+            ACTIVE => info!(ns = %namespace, %pod, interface = %link.name, "out of quarantine"),
+            _ => warn!(ns = %namespace, %pod, interface = %link.name, "into quarantine"),
         }
-        Ok(true)
     }
+    Ok(true)
 }
 
 fn waits_for(seen: &Seen) -> String {

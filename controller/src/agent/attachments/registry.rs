@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cni_chain::attachment::{self, Attachment, AttachmentId, Records};
-use cni_chain::quarantine::{self, ACTIVE};
+use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
 use kernel::{Kind, Link, LinkError, LinkEvent, LinkWatch, Links, NetworkNamespace};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
@@ -358,7 +358,9 @@ fn is_there(record: &mut Attachment, links: &BTreeMap<u32, Link>, named: &BTreeS
                 .filter(|link| matches!(link.kind, Kind::Veth | Kind::Netkit));
             // A number is given again when its link is gone.
             let link = link.filter(|link| {
-                let is_renamed = link.alias.as_ref() == Some(&alias) && !named.contains(index);
+                let is_ours = link.alias.as_ref() == Some(&alias)
+                    || [QUARANTINE, ACTIVE].contains(&link.group);
+                let is_renamed = is_ours && !named.contains(index);
                 link.name == *host || is_renamed
             });
             if let Some(link) = link {

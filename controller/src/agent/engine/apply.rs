@@ -98,6 +98,12 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
         self.retry.attempted();
         let start = Instant::now();
         self.attempted = Some(start);
+        let standings = self.joined.standings().into_values();
+        let unknown = standings.filter_map(|standing| match standing {
+            Standing::Known(_) => None,
+            Standing::Unknown(attachment, _) => Some(attachment),
+        });
+        self.listener.unknown(&unknown.collect::<Vec<_>>());
         let mut compile = Duration::ZERO;
         let mut last = None;
         for _ in 0..ATTEMPTS {
