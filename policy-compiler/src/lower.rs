@@ -11,6 +11,7 @@ mod bridge;
 mod class;
 mod close;
 mod guards;
+mod inside;
 mod local;
 mod sets;
 
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 pub use class::Merging;
 pub(crate) use class::{LoweredClass, classes_in_use, lower_class};
 pub use close::{close, knows};
+pub use inside::{Inside, inside};
 pub(crate) use local::LocalElements;
 pub(crate) use sets::{lower_peer, named_port};
 

@@ -1,19 +1,19 @@
 //! The base chains.
 
-use super::{Options, destination, digit, guards, source, subject};
+use super::{Options, RevokedBit, destination, digit, guards, source, subject};
 use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
 use crate::model::{Direction, Family};
 use crate::ruleset::{Base, Chain, Field, Hook, Mask, Match, Rule, Table, Value, Verdict};
 
 /// Just before priority `filter`: after DNAT, before anything that forwards by itself.
-const EGRESS_PRIORITY: i32 = -6;
-const INGRESS_PRIORITY: i32 = -5;
+pub(super) const EGRESS_PRIORITY: i32 = -6;
+pub(super) const INGRESS_PRIORITY: i32 = -5;
 /// Before conntrack.
 pub(super) const RAW_PRIORITY: i32 = -300;
 
 pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
-    let mut egress = opening(options);
+    let mut egress = opening(options.revoked);
     egress.push(Rule::verdict([], Verdict::Jump("guards".into())));
     egress.extend(judge(Direction::Egress, Hook::Forward));
     table.add_chain(chain("egress", Hook::Forward, EGRESS_PRIORITY, egress));
@@ -23,7 +23,7 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     ingress.extend(judge(Direction::Ingress, Hook::Forward));
     table.add_chain(chain("ingress", Hook::Forward, INGRESS_PRIORITY, ingress));
 
-    let mut input = opening(options);
+    let mut input = opening(options.revoked);
     input.extend(guards::router_for_this_node(ir, options));
     if options.node_egress == NodeEgress::Policy {
         input.extend(guards::to_own_node(ir, options));
@@ -31,7 +31,7 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     }
     table.add_chain(chain("input", Hook::Input, EGRESS_PRIORITY, input));
 
-    let mut output = opening(options);
+    let mut output = opening(options.revoked);
     output.extend(guards::to_own_pods(ir, options));
     output.push(from_this_node());
     output.extend(judge(Direction::Egress, Hook::Output));
@@ -61,8 +61,8 @@ pub(super) fn chain(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> 
 }
 
 /// What every first chain of a hook starts with.
-fn opening(options: &Options) -> Vec<Rule> {
-    let bit = options.revoked.bits();
+pub(super) fn opening(revoked: RevokedBit) -> Vec<Rule> {
+    let bit = revoked.bits();
     // ct mark & 0x100000 == 0x100000 counter drop
     let revoked = Match::is(Field::ConnectionMark, [Value::Number(bit)]).masked(Mask::Bits(bit));
     let drop = Rule::verdict([revoked], Verdict::Drop).counted();

@@ -148,6 +148,12 @@ pub(super) fn routers_only() -> Rule {
     dropped([icmpv6(&ROUTERS_ONLY)], "router advertisement or redirect")
 }
 
+/// What a router on the link may send: advertisements and redirects (`icmpv6 type { 134, 137 } ip6 hoplimit 255`).
+pub(super) fn from_a_router() -> Rule {
+    let matches = [icmpv6(&ROUTERS_ONLY), hop_limit(255), from_link_local()];
+    accepted(matches, "router advertisement or redirect")
+}
+
 /// What a pod may send from no address: duplicate address detection, and the report that goes with it.
 pub(super) fn from_no_address() -> [Rule; 2] {
     let unspecified = || {
@@ -191,13 +197,18 @@ fn forged_source() -> Vec<Rule> {
 /// A TCP packet that would open a connection without being a SYN: else one forged RST closes the conntrack entry
 /// of a revoked connection, and the other end's next packet opens it anew.
 pub(super) fn not_a_bare_syn() -> Rule {
+    Rule::verdict(bare_matches(), Verdict::Jump("not_a_bare_syn".into()))
+}
+
+/// Of TCP, what opens a connection and is no SYN.
+pub(super) fn bare_matches() -> [Match; 2] {
     let new = Match::is(Field::ConnectionState, [Value::Symbol("new")]);
     // tcp flags & (fin | syn | rst | ack) != syn
     let flags = Match::is(Field::TcpFlags, [Value::Symbol("syn")]);
     let flags = flags
         .masked(Mask::Flags(&["fin", "syn", "rst", "ack"]))
         .negated();
-    Rule::verdict([new, flags], Verdict::Jump("not_a_bare_syn".into()))
+    [new, flags]
 }
 
 fn drop_for_isolated() -> Vec<Rule> {
