@@ -47,7 +47,7 @@ pub use link::{
     LinkWatch, Links, Master, NamespaceId, NextHop, OperationalState, Other, Pair, PeerError,
     Place, Route, RouteKind, Scope,
 };
-pub use namespace::{NamespaceError, NetworkNamespace};
+pub use namespace::{Inside, NamespaceError, NetworkNamespace};
 pub use netlink::attribute::Malformed;
 pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;

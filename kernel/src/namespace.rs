@@ -10,7 +10,9 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK, O_PATH};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, PROC_SUPER_MAGIC, fstatfs};
 
+use crate::error::Error;
 use crate::link::{LinkError, Links};
+use crate::nftables::Nftables;
 
 /// A network namespace, which stays while this is open.
 ///
@@ -54,6 +56,16 @@ pub enum NamespaceError {
         /// Why not.
         source: LinkError,
     },
+    /// The path stands for another namespace by now, as that of a process that has ended may.
+    #[error("{path} is network namespace {found} and no longer {expected}")]
+    Replaced {
+        /// Which path.
+        path: PathBuf,
+        /// What it stands for.
+        found: u64,
+        /// What it stood for.
+        expected: u64,
+    },
     /// No thread could be started.
     #[error("no thread could be started to enter a network namespace")]
     Thread(#[source] io::Error),
@@ -65,13 +77,41 @@ pub enum NamespaceError {
         /// Why not.
         source: io::Error,
     },
+    /// No socket for nftables could be opened inside.
+    #[error("nftables can not be asked in network namespace {inode}")]
+    Nftables {
+        /// Which.
+        inode: u64,
+        /// Why not.
+        source: Error,
+    },
+    /// No socket for links could be opened inside.
+    #[error("links can not be asked about in network namespace {inode}")]
+    Links {
+        /// Which.
+        inode: u64,
+        /// Why not.
+        source: LinkError,
+    },
+}
+
+/// nftables and links of a namespace, asked and changed from outside of it.
+///
+/// The sockets stay in the namespace, and it and its interfaces stay while one of them is open: whoever keeps them for
+/// long keeps a namespace that nobody else has any more.
+#[derive(Debug)]
+pub struct Inside {
+    /// nftables there.
+    pub nftables: Nftables,
+    /// Links there.
+    pub links: Links,
 }
 
 impl NetworkNamespace {
     /// Opens a namespace by a path like `/proc/PID/ns/net` or `/run/netns/NAME`.
     ///
     /// # Errors
-    /// All but [`NamespaceError::Thread`] and [`NamespaceError::Enter`].
+    /// Those of the file: [`NamespaceError::Open`] to [`NamespaceError::Check`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NamespaceError> {
         let path = path.as_ref();
         let failed = |source| NamespaceError::Open {
@@ -101,6 +141,24 @@ impl NetworkNamespace {
         let file = file.read(true).custom_flags(O_NONBLOCK);
         // The name may stand for something else by now: what counts is what was opened.
         Self::check(file.open(path).map_err(failed)?, path)
+    }
+
+    /// Opens the namespace that the path stood for when its number was this one.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Replaced`], and as [`NetworkNamespace::open`].
+    pub fn open_numbered(path: impl AsRef<Path>, inode: u64) -> Result<Self, NamespaceError> {
+        let path = path.as_ref();
+        // Of what is open, so that nobody can put another in its place between the look and the use.
+        let opened = Self::open(path)?;
+        if opened.inode != inode {
+            return Err(NamespaceError::Replaced {
+                path: path.to_owned(),
+                found: opened.inode,
+                expected: inode,
+            });
+        }
+        Ok(opened)
     }
 
     fn check(file: File, path: &Path) -> Result<Self, NamespaceError> {
@@ -152,6 +210,19 @@ impl NetworkNamespace {
             thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Sockets inside, which may be used from any thread.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Nftables`], [`NamespaceError::Links`], and as [`NetworkNamespace::run`].
+    pub fn inside(&self) -> Result<Inside, NamespaceError> {
+        let (nftables, links) = self.run(|| (Nftables::open(), Links::open()))?;
+        let inode = self.inode;
+        Ok(Inside {
+            nftables: nftables.map_err(|source| NamespaceError::Nftables { inode, source })?,
+            links: links.map_err(|source| NamespaceError::Links { inode, source })?,
         })
     }
 }

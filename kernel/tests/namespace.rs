@@ -9,7 +9,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kernel::{Links, NamespaceError, NetworkNamespace};
+use kernel::{Inside, Links, NamespaceError, NetworkNamespace};
+use policy_compiler::ruleset::{Chain, Ruleset, Table, TableFamily};
 use testbed::Namespace;
 
 fn namespace() -> Namespace {
@@ -56,6 +57,61 @@ fn work_runs_inside_and_the_caller_stays_outside() {
     assert!(links.by_name("inside").unwrap().is_some());
     let child = opened.run(|| Command::new("ip").args(["link", "show", "inside"]).output());
     assert!(child.unwrap().unwrap().status.success());
+}
+
+#[test]
+fn nftables_and_links_of_a_namespace_are_asked_and_changed_from_outside() {
+    let (pod, before) = (namespace(), own());
+    pod.ip(&["link", "add", "inside", "type", "veth", "peer", "name", "x"])
+        .unwrap();
+    let opened = NetworkNamespace::open_numbered(path(&pod), pod.inode().unwrap()).unwrap();
+    let Inside {
+        mut nftables,
+        mut links,
+    } = opened.inside().unwrap();
+    assert_eq!(own(), before);
+    // What was opened is used from here, and no descriptor of the namespace has to stay for that.
+    drop(opened);
+    let link = links.by_name("inside").unwrap().unwrap();
+    links.set_group(&link, 7).unwrap();
+    let group = pod.ip(&["link", "show", "group", "7"]).unwrap();
+    assert!(group.contains("inside@x"), "{group}");
+    let mut table = Table::new(TableFamily::Inet);
+    table.add_chain(Chain {
+        name: "chain".into(),
+        base: None,
+        rules: vec![],
+    });
+    let ruleset = Ruleset {
+        tables: vec![table],
+    };
+    nftables.load(&ruleset, None).unwrap();
+    let listed = pod.nft("list tables").unwrap();
+    assert_eq!(listed.trim(), "table inet picket");
+    // It holds the namespace: the agent and the plugin keep it no longer than they work in it.
+    drop(pod);
+    assert!(links.by_name("inside").unwrap().is_some());
+}
+
+#[test]
+fn a_path_that_stands_for_another_namespace_by_now_is_refused() {
+    let (was, is) = (namespace(), namespace());
+    let inode = was.inode().unwrap();
+    assert_eq!(
+        NetworkNamespace::open_numbered(path(&was), inode)
+            .unwrap()
+            .inode(),
+        inode
+    );
+    let error = NetworkNamespace::open_numbered(path(&is), inode).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} is network namespace {} and no longer {inode}",
+            path(&is),
+            is.inode().unwrap()
+        )
+    );
 }
 
 #[test]
