@@ -136,7 +136,12 @@ fn what_is_for_everybody_on_the_link_arrives_at_pods_that_nothing_isolates() {
             addresses: BTreeSet::from([address]),
             node: BTreeSet::new(),
         };
-        inside(&of_node, &pod, NodeEgress::Allow, Options::default().revoked)
+        inside(
+            &of_node,
+            &pod,
+            NodeEgress::Allow,
+            Options::default().revoked,
+        )
     };
     assert!(multicast(&Walk::new(&rules(false))));
     assert!(!multicast(&Walk::new(&rules(true))));
@@ -237,7 +242,11 @@ fn stop(hook: Hook, input: Option<&str>, output: Option<&str>) -> Stop {
 /// Whatever is named is there.
 fn is_closed(ruleset: &Ruleset) {
     for table in &ruleset.tables {
-        let chains: BTreeSet<&str> = table.chains.iter().map(|chain| chain.name.as_str()).collect();
+        let chains: BTreeSet<&str> = table
+            .chains
+            .iter()
+            .map(|chain| chain.name.as_str())
+            .collect();
         let verdicts = table
             .maps
             .values()

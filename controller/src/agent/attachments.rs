@@ -5,13 +5,18 @@
 //! plugin ◀─ socket ◀── gate: in force and judged? then out of quarantine ◀──────────────────────────────┘
 //! ```
 //!
+//! Where packets do not pass the node's rules, as with a macvlan, the same rules are in force in the pod's own network
+//! namespace (`bypass`), and the gate asks there.
+//!
 //! The folder of records is the truth: an agent that starts lists it. An interface passes nothing (group
 //! [`QUARANTINE`](cni_chain::quarantine::QUARANTINE)) until what its pod may do is in the kernel and connections that
 //! its addresses had before are judged, and again when nobody knows its pod any more.
 
+mod bypass;
 mod gate;
 pub mod joined;
 mod registry;
+mod running;
 mod socket;
 
 use std::collections::BTreeMap;
@@ -22,8 +27,10 @@ use std::sync::Arc;
 use cni_chain::attachment::{Attachment, AttachmentId};
 use tokio::sync::watch;
 
+pub use self::bypass::{Bypass, InForce};
 pub use self::gate::{Gate, Passage, quarantine};
 use self::registry::Registry;
+pub use self::running::Running;
 
 /// Interfaces that may belong to a pod.
 pub type Accepted = BTreeMap<AttachmentId, Arc<Attachment>>;

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{Outcome, bridges};
 use crate::agent::alone::Alone;
-use crate::agent::attachments::{self, Gate};
+use crate::agent::attachments::{self, Bypass, Gate};
 use crate::agent::dump;
 use crate::agent::enforcer::Kernel;
 use crate::agent::engine::{Engine, Listener, Settings, Sync};
@@ -103,10 +103,19 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
         {
             warn!("no Events are sent, since no thread can be started: {error}");
         }
+        let bypass = Bypass {
+            attached: attached.clone(),
+            snapshots: snapshots.clone(),
+            revocation: revocation_options(arguments),
+            revoked: arguments.mark_bit,
+            metrics: metrics.clone(),
+        };
+        let (bypass, inside) = bypass.start().context("no thread can be started")?;
         let gate = Gate {
             run_dir: run_dir.path().to_owned(),
             attached: attached.clone(),
             snapshots: snapshots.clone(),
+            inside,
             revocation: revocation.clone(),
             asked,
         };
@@ -133,6 +142,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
                 () = ended(revocation) => "judges open connections",
                 () = ended(surroundings) => "looks at bridges",
                 () = ended(gate.alive()) => "lets interfaces of pods pass",
+                () = ended(bypass.alive()) => "holds pods' own network namespaces",
                 () = ended(attached) => "watches the interfaces of pods",
                 () = unwatched => "watches the source",
             };
@@ -260,18 +270,22 @@ async fn ended<T>(mut published: watch::Receiver<T>) {
     while published.changed().await.is_ok() {}
 }
 
-/// And what it did, until it ends.
-fn start_revoker(
-    arguments: &Agent,
-    metrics: &Metrics,
-) -> anyhow::Result<(Revoker, watch::Receiver<revoke::Status>)> {
-    let options = revoke::Options {
+fn revocation_options(arguments: &Agent) -> revoke::Options {
+    revoke::Options {
         mode: match arguments.revocation {
             Revocation::Revoke => revoke::Mode::Revoke,
             Revocation::Keep => revoke::Mode::Keep,
         },
         ..revoke::Options::default()
-    };
+    }
+}
+
+/// And what it did, until it ends.
+fn start_revoker(
+    arguments: &Agent,
+    metrics: &Metrics,
+) -> anyhow::Result<(Revoker, watch::Receiver<revoke::Status>)> {
+    let options = revocation_options(arguments);
     let metrics = metrics.clone();
     let mut last = revoke::Status::default();
     let (publish, published) = watch::channel(last.clone());

@@ -1,5 +1,7 @@
 //! `picket cleanup`
 
+mod inside;
+
 use std::io::{self, Write};
 
 use cni_chain::quarantine::{self, ACTIVE, ALIAS_PREFIX, QUARANTINE};
@@ -59,6 +61,17 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
         }
         Err(error) => failures.push(format!("the quarantine: {error:#}")),
     }
+    // By the records, which go with the directory.
+    let (pods, failed) = inside::remove(run_dir.path());
+    if pods > 0 {
+        is_clean = false;
+        writeln!(
+            out,
+            "removed the rules in the network namespaces of {pods} pods"
+        )?;
+    }
+    let failed = failed.into_iter();
+    failures.extend(failed.map(|failure| format!("rules in a pod's network namespace: {failure}")));
     let path = run_dir.path().to_owned();
     if let Err(error) = run_dir.remove() {
         failures.push(format!("{}: {error}", path.display()));

@@ -19,20 +19,20 @@ use super::{Pods, until};
 use crate::live::{Agent, PATIENCE};
 
 /// After so long nobody answers any more: once and again TCP has asked by then.
-const UNANSWERED: Duration = Duration::from_millis(1500);
+pub(super) const UNANSWERED: Duration = Duration::from_millis(1500);
 
 /// A request that waits for longer than anything takes.
-const LONG: u64 = 60_000;
+pub(super) const LONG: u64 = 60_000;
 
-struct Node {
-    pods: Pods,
+pub(super) struct Node {
+    pub(super) pods: Pods,
     records: Records,
     links: Links,
     nftables: Nftables,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let pods = Pods::new();
         let node = pods.world.node();
         let links = node.run(Links::open).unwrap().unwrap();
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Whether a pod answers another on a port that is closed where policy is tight: nobody listens there, which it says.
-    fn reaches(&self, family: Family, from: &str, to: &str) -> bool {
+    pub(super) fn reaches(&self, family: Family, from: &str, to: &str) -> bool {
         let from = Place::Pod(from.to_owned());
         let from = self.pods.world.testbed.namespace(&from).unwrap();
         let to = SocketAddr::new(address(to, family), CLOSED);
@@ -105,7 +105,7 @@ impl Node {
         ask(self.pods.run_dir.path(), request)
     }
 
-    fn attach(&self, id: &AttachmentId, wait_milliseconds: u64) -> Answer {
+    pub(super) fn attach(&self, id: &AttachmentId, wait_milliseconds: u64) -> Answer {
         self.ask(&Request::Attach {
             id: id.clone(),
             wait_milliseconds,
@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// The pod's object, as its kubelet has made it so far.
-    fn list(&self, pod: &str, uid: &str, addresses: &[IpAddr]) {
+    pub(super) fn list(&self, pod: &str, uid: &str, addresses: &[IpAddr]) {
         let ips: Vec<_> = addresses
             .iter()
             .map(|ip| format!("{{ip: \"{ip}\"}}"))

@@ -9,6 +9,8 @@ use nix::sys::signal::Signal;
 
 use crate::live::{Agent, Folder, PATIENCE, get, metric};
 
+#[path = "bypass.rs"]
+mod bypass;
 #[allow(dead_code, reason = "of another test program")]
 #[path = "../agent_revoke/flow.rs"]
 mod flow;

@@ -17,8 +17,8 @@ use super::{RevokedBit, destination, digit, of_family, source, subject};
 use crate::evaluate::NodeEgress;
 use crate::model::{Direction, Family, InterfaceName};
 use crate::ruleset::{
-    Chain, Field, Hook, Match, Operand, Rule, Ruleset, Statement, Table, TableFamily,
-    Value, Verdict, VerdictMap,
+    Chain, Field, Hook, Match, Operand, Rule, Ruleset, Statement, Table, TableFamily, Value,
+    Verdict, VerdictMap,
 };
 
 /// Interfaces of a pod whose packets do not pass its node.
@@ -51,12 +51,14 @@ pub fn inside(
         for direction in [Direction::Egress, Direction::Ingress] {
             let map = of_node.map(|of_node| own(of_node, pod, direction, family));
             let map = map.unwrap_or_else(|| empty(direction, family));
-            classes.extend(map.elements.values().filter_map(|element| {
-                match &element.verdict {
-                    Verdict::Goto(class) => Some(class.clone()),
-                    _ => None,
-                }
-            }));
+            classes.extend(
+                map.elements
+                    .values()
+                    .filter_map(|element| match &element.verdict {
+                        Verdict::Goto(class) => Some(class.clone()),
+                        _ => None,
+                    }),
+            );
             table.add_map(format!("{direction}{}", digit(family)), map);
         }
     }
@@ -161,7 +163,10 @@ fn leaving(
         rules.push(not_a_bare_syn());
     }
     for family in Family::ALL {
-        let (node, own) = (addresses(&pod.node, family), addresses(&pod.addresses, family));
+        let (node, own) = (
+            addresses(&pod.node, family),
+            addresses(&pod.addresses, family),
+        );
         if node_egress == NodeEgress::Allow && !node.is_empty() && !own.is_empty() {
             // ip saddr { own } ip daddr { node } accept
             let to_node = [

@@ -5,18 +5,19 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use cni_chain::attachment::{Attachment, AttachmentId};
+use cni_chain::attachment::{Attachment, AttachmentId, Path};
 use cni_chain::protocol;
 use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
 use kernel::{Generation, LinkError, Links, Nftables};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::bypass::InForce;
 use super::joined::Standing;
+use super::running::{self, Running};
 use super::{Attached, socket};
 use crate::agent::error::describe;
 use crate::agent::revoke;
@@ -59,35 +60,12 @@ pub struct Gate {
     pub attached: watch::Receiver<Arc<Attached>>,
     /// What is in force.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What is in force in pods' own network namespaces.
+    pub inside: watch::Receiver<Arc<InForce>>,
     /// What was done about open connections.
     pub revocation: watch::Receiver<revoke::Status>,
     /// The last request to judge connections, which is made before the snapshot that it is about is told.
     pub asked: Arc<AtomicU64>,
-}
-
-/// Ends with this value.
-#[derive(Debug)]
-pub struct Running {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-    alive: watch::Receiver<()>,
-}
-
-impl Running {
-    /// Its sender is gone when the thread has failed.
-    pub fn alive(&self) -> watch::Receiver<()> {
-        self.alive.clone()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // Its panic was written.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Gate {
@@ -96,30 +74,15 @@ impl Gate {
     /// # Errors
     /// There can be no thread.
     pub fn start(self) -> io::Result<Running> {
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let (publish, passages) = watch::channel(Arc::default());
         let (asks, asked) = watch::channel(0);
         let answers = socket::Answers::new(&self.run_dir, passages, self.snapshots.clone(), asks);
-        let (living, alive) = watch::channel(());
-        let work = move || {
-            let _living = living;
+        running::start("gate", move || async move {
             let run_dir = self.run_dir.clone();
-            runtime.block_on(async {
-                tokio::select! {
-                    () = self.run(&publish, asked) => {}
-                    never = socket::serve(&run_dir, &answers) => match never {},
-                    _ = stopped => {}
-                }
-            });
-        };
-        let thread = thread::Builder::new().name("gate".to_owned()).spawn(work)?;
-        Ok(Running {
-            stop: Some(stop),
-            thread: Some(thread),
-            alive,
+            tokio::select! {
+                () = self.run(&publish, asked) => {}
+                never = socket::serve(&run_dir, &answers) => match never {},
+            }
         })
     }
 
@@ -142,6 +105,7 @@ impl Gate {
             let to_judge = revoke::Ticket(self.asked.load(Ordering::Acquire));
             let attached = self.attached.borrow_and_update().clone();
             let judged = self.revocation.borrow_and_update().judged;
+            let inside = self.inside.borrow_and_update().clone();
             if snapshot.ready && !marked {
                 marked = mark_ready(&self.run_dir, &mut said);
             }
@@ -149,6 +113,7 @@ impl Gate {
                 asked: count,
                 judged,
                 attached,
+                inside,
                 attachments: Arc::clone(&snapshot.attachments),
                 ready: snapshot.ready,
                 failure: snapshot.failure.clone(),
@@ -170,6 +135,7 @@ impl Gate {
                 changed = self.snapshots.changed() => changed.is_err(),
                 changed = asked.changed() => changed.is_err(),
                 changed = self.attached.changed() => changed.is_err(),
+                changed = self.inside.changed() => changed.is_err(),
                 changed = self.revocation.changed() => changed.is_err(),
                 _ = look.tick() => {
                     kernel.hold_quarantine();
@@ -189,6 +155,7 @@ struct Seen {
     asked: u64,
     judged: revoke::Ticket,
     attached: Arc<Attached>,
+    inside: Arc<InForce>,
     attachments: Arc<BTreeMap<AttachmentId, Standing>>,
     ready: bool,
     failure: Option<String>,
@@ -199,6 +166,7 @@ impl Seen {
     fn is(&self, other: &Self) -> bool {
         (self.asked, self.ready, &self.failure) == (other.asked, other.ready, &other.failure)
             && Arc::ptr_eq(&self.attached, &other.attached)
+            && Arc::ptr_eq(&self.inside, &other.inside)
             && Arc::ptr_eq(&self.attachments, &other.attachments)
     }
 }
@@ -291,7 +259,9 @@ impl Kernel {
         self.is_waiting = false;
         for (id, attachment) in &seen.attached.accepted {
             let standing = seen.attachments.get(id);
+            let bypasses = matches!(attachment.path, Path::Bypass { .. });
             let passage = match standing.filter(|standing| standing.attachment() == attachment) {
+                Some(Standing::Known(_)) if bypasses => passes_inside(attachment, &seen.inside),
                 Some(Standing::Known(_)) => {
                     let asked = self.to_judge.remove(id);
                     let asked = asked.filter(|(of, _)| of == attachment);
@@ -394,6 +364,17 @@ fn set(
         }
     }
     Ok(true)
+}
+
+/// Whether it passes where the node's rules do not see it. A connection that its addresses had before is not there.
+fn passes_inside(attachment: &Arc<Attachment>, inside: &InForce) -> Passage {
+    match inside.get(&attachment.id) {
+        Some((of, Ok(()))) if of == attachment => Passage::Open,
+        Some((of, Err(why))) if of == attachment => Passage::Waits(why.clone()),
+        _ => Passage::Waits(
+            "its pod's policies are about to be in force in its network namespace".to_owned(),
+        ),
+    }
 }
 
 fn waits_for(seen: &Seen) -> String {

@@ -167,10 +167,9 @@ impl Joined {
             let Some((pod, attachments)) = self.of(id) else {
                 continue;
             };
-            let of_pod: Vec<_> = attachments.into_iter().filter_map(interface).collect();
-            if !of_pod.is_empty() {
-                interfaces.insert(pod.id.to_string(), of_pod);
-            }
+            // One of which no packet passes the node has none there, and that is known.
+            let of_pod = attachments.into_iter().filter_map(interface).collect();
+            interfaces.insert(pod.id.to_string(), of_pod);
         }
         interfaces
     }

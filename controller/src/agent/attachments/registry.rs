@@ -290,12 +290,6 @@ impl Registry {
                 "have the plugins before this one name it otherwise".to_owned(),
             ));
         }
-        if let attachment::Path::Bypass { link } = &record.path {
-            return Some((
-                format!("packets of its {link} interface do not pass the rules of this node: no policy can be enforced on it"),
-                "attach the pod with a veth (bridge, ptp), or except its namespace from policies with excludeNamespaces".to_owned(),
-            ));
-        }
         if let attachment::Path::Bridged { bridge, .. } = &record.path {
             let link = node
                 .links
