@@ -194,8 +194,16 @@ impl Node {
             addresses.extend(pod.status().unwrap().addresses);
         }
         let [v4, v6] = [addresses[0], addresses[1]];
+        let (table, hook) = match self.network.kind {
+            Kind::Bridge | Kind::Ptp => ("inet", "forward priority 10".to_owned()),
+            // Between macvlans packets pass no hook of the node but that of the interface below.
+            Kind::Macvlan => (
+                "netdev",
+                format!("ingress device {} priority 10", self.network.name),
+            ),
+        };
         let witness = format!(
-            "table inet witness {{\n counter reached {{ }}\n chain c {{\n  type filter hook forward priority 10\n  \
+            "table {table} witness {{\n counter reached {{ }}\n chain c {{\n  type filter hook {hook}\n  \
              ip daddr {v4} counter name reached\n  ip6 daddr {v6} counter name reached\n }}\n}}"
         );
         self.runtimes.node().network().nft(&witness).unwrap();
@@ -326,6 +334,11 @@ fn first_packets_of_pods_on_a_bridge_meet_their_policies() {
     with_an_agent_that_is_well(Kind::Bridge);
 }
 
+#[test]
+fn first_packets_of_pods_whose_packets_do_not_pass_the_node_meet_their_policies() {
+    with_an_agent_that_is_well(Kind::Macvlan);
+}
+
 fn with_an_agent_that_learns_late_and_is_killed_before(kind: Kind) {
     let node = Node::start(kind, &json!({}));
     each_start(&node, |node, name, app| {
@@ -344,6 +357,12 @@ fn first_packets_of_routed_pods_meet_their_policies_whose_agent_is_killed_while_
 #[test]
 fn first_packets_of_pods_on_a_bridge_meet_their_policies_whose_agent_is_killed_while_they_start() {
     with_an_agent_that_learns_late_and_is_killed_before(Kind::Bridge);
+}
+
+#[test]
+fn first_packets_of_pods_whose_packets_do_not_pass_the_node_meet_their_policies_whose_agent_is_killed_while_they_start()
+ {
+    with_an_agent_that_learns_late_and_is_killed_before(Kind::Macvlan);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub const PLUGINS: &str = "/run/cni/bin";
 pub(crate) const ALL: &str = "/run/cni/all";
 
 /// What of the reference plugins is used: containerd calls `loopback` for every pod.
-const REFERENCE: &[&str] = &["bridge", "host-local", "loopback", "ptp"];
+const REFERENCE: &[&str] = &["bridge", "host-local", "loopback", "macvlan", "ptp"];
 
 /// Where distributions and Kubernetes have the reference plugins.
 const FOLDERS: &[&str] = &["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -28,6 +28,8 @@ pub enum Kind {
     Bridge,
     /// Each pod has a link to the node alone, with a route.
     Ptp,
+    /// Each pod has a macvlan on an interface of the node that has the network's name: its packets do not pass the node.
+    Macvlan,
 }
 
 /// A network of pods.
@@ -83,6 +85,12 @@ impl Network {
                 "ipam": ipam,
             }),
             Kind::Ptp => json!({"type": "ptp", "ipam": ipam}),
+            Kind::Macvlan => json!({
+                "type": "macvlan",
+                "master": self.name,
+                "mode": "bridge",
+                "ipam": ipam,
+            }),
         };
         let mut last = plugin.configuration.clone();
         last.insert("type".to_owned(), Value::from(kind));
@@ -110,6 +118,13 @@ pub(crate) fn install(node: &Node, networks: &[Network], plugin: &Plugin) -> Res
     copy(node, &plugin.program, &kind)?;
     node.make_folder(ALL)?;
     for network in networks {
+        if network.kind == Kind::Macvlan {
+            let name = &network.name;
+            let link = format!(
+                "link add {name} type veth peer name {name}-wire\nlink set {name} up\nlink set {name}-wire up\n"
+            );
+            node.network().ip_batch(&link)?;
+        }
         let content = network.file(plugin, &kind).to_string();
         node.make_folder(&network.folder())?;
         for folder in [ALL, &network.folder()] {

@@ -4,6 +4,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod chain;
+pub(crate) mod flannel;
 pub(crate) mod packets;
 
 use std::ffi::OsString;
@@ -129,6 +130,7 @@ impl Node {
     ) -> Output {
         let path = match plugin {
             "picket-cni" => PathBuf::from(env!("CARGO_BIN_EXE_picket-cni")),
+            "flannel" => flannel::program(),
             other => Path::new(PLUGINS).join(other),
         };
         assert!(
