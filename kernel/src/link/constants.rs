@@ -51,6 +51,10 @@ pub(super) mod link {
     pub(crate) const INFO_KIND: u16 = 1;
     pub(crate) const INFO_DATA: u16 = 2;
     pub(crate) const INFO_SLAVE_KIND: u16 = 4;
+    /// `IFLA_IPVLAN_MODE`
+    pub(crate) const IPVLAN_MODE: u16 = 1;
+    /// `IPVLAN_MODE_L3S`
+    pub(crate) const IPVLAN_L3S: u16 = 2;
     pub(crate) const BR_VLAN_FILTERING: u16 = 7;
     pub(crate) const BR_NF_CALL_IPTABLES: u16 = 36;
     pub(crate) const BR_NF_CALL_IP6TABLES: u16 = 37;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::bridge::Bridge;
 use super::constants::link;
-use crate::netlink::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::attribute::{Attribute, Attributes, Malformed, find};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub enum Kind {
     Netkit,
     /// A bridge.
     Bridge,
+    /// An ipvlan in mode L3S: what comes in passes the hooks of its parent's namespace, and not those of its own before
+    /// routing (`ipvlan_l3_rcv`).
+    IpvlanL3s,
     /// Another, by its name, for example `macvlan`.
     Other(String),
 }
@@ -174,8 +177,15 @@ impl Link {
                 _ => {}
             }
         }
-        if self.kind == Kind::Bridge {
-            self.bridge = data.map(Bridge::read).transpose()?;
+        match (&self.kind, data) {
+            (Kind::Bridge, Some(data)) => self.bridge = Some(Bridge::read(data)?),
+            (Kind::Other(kind), Some(data)) if kind == "ipvlan" => {
+                let mode = find(data.payload, link::IPVLAN_MODE)?;
+                if mode.is_some_and(|mode| mode.payload == link::IPVLAN_L3S.to_ne_bytes()) {
+                    self.kind = Kind::IpvlanL3s;
+                }
+            }
+            _ => {}
         }
         Ok(of_bridge)
     }
@@ -199,6 +209,7 @@ impl fmt::Display for Kind {
             Self::Veth => "veth",
             Self::Netkit => "netkit",
             Self::Bridge => "bridge",
+            Self::IpvlanL3s => "ipvlan-l3s",
             Self::Other(name) => name,
         })
     }
@@ -254,5 +265,33 @@ fn operational(attribute: Attribute<'_>) -> OperationalState {
         [5] => OperationalState::Dormant,
         [6] => OperationalState::Up,
         _ => OperationalState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::attribute::Writer;
+
+    #[test]
+    fn an_ipvlan_whose_own_namespace_does_not_see_what_comes_in_is_told_apart() {
+        for (mode, kind) in [
+            (0_u16, Kind::Other("ipvlan".into())),
+            (1, Kind::Other("ipvlan".into())),
+            (2, Kind::IpvlanL3s),
+        ] {
+            // As `ipvlan_nl_fillinfo` writes it.
+            let mut out = Writer::default();
+            out.bytes.resize(link::HEADER, 1);
+            out.put_text(link::IFNAME, "net1");
+            out.nested(link::LINKINFO, |out| {
+                out.put_text(link::INFO_KIND, "ipvlan");
+                out.nested(link::INFO_DATA, |out| {
+                    out.put(link::IPVLAN_MODE, &mode.to_ne_bytes());
+                    out.put(2, &[0, 0]);
+                });
+            });
+            assert_eq!(Link::read(&out.bytes).expect("a link").kind, kind);
+        }
     }
 }
