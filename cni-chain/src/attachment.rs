@@ -63,10 +63,12 @@ pub enum Path {
         /// The bridge's name.
         bridge: String,
     },
-    /// Past the node's own network, as of a macvlan.
+    /// Past the node's own network, as of a macvlan: only rules in the pod's network namespace see them.
     Bypass {
         /// The kind of the interface.
         link: String,
+        /// The interface's number in the pod's network namespace.
+        index: u32,
     },
 }
 
@@ -76,6 +78,16 @@ impl Path {
         match self {
             Self::Routed { index, .. } | Self::Bridged { index, .. } => Some(*index),
             Self::Bypass { .. } => None,
+        }
+    }
+
+    /// The number of the interface that quarantine is about: in the node's namespace, or in the pod's where packets
+    /// bypass the node's.
+    pub(crate) fn index_held(&self) -> u32 {
+        match self {
+            Self::Routed { index, .. }
+            | Self::Bridged { index, .. }
+            | Self::Bypass { index, .. } => *index,
         }
     }
 

@@ -21,6 +21,7 @@ mod host;
 mod log;
 mod result;
 mod version;
+mod way;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};

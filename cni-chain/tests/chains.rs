@@ -4,33 +4,16 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 
 use cni_chain::attachment::Path;
 use cni_chain::quarantine::{ACTIVE, QUARANTINE};
-use serde_json::{Value, json};
+use serde_json::json;
 use support::agent::{Agent, Manner};
-use support::chain::{Network, main_plugin};
+use support::chain::{Network, addresses, main_plugin};
 use support::packets::{arrives, knows, watch};
 use support::{Container, Node, eventually};
-
-fn addresses(result: &str) -> Vec<IpAddr> {
-    let result: Value = serde_json::from_str(result).unwrap();
-    let ips = result["ips"].as_array().unwrap().iter();
-    ips.map(|ip| {
-        ip["address"]
-            .as_str()
-            .unwrap()
-            .split('/')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
-    })
-    .collect()
-}
 
 /// How many addresses host-local has given away.
 fn leased(node: &Node) -> usize {
@@ -45,12 +28,6 @@ fn leased(node: &Node) -> usize {
                 .is_some_and(|name| name.parse::<IpAddr>().is_ok())
         })
         .count()
-}
-
-/// The node's uplink, of which a macvlan is a part.
-fn uplink(node: &Node) {
-    let batch = "link add uplink type veth peer name wire\nlink set uplink up\nlink set wire up\n";
-    node.network.ip_batch(batch).unwrap();
 }
 
 #[test]
@@ -103,7 +80,7 @@ fn a_pod_on_a_bridge_and_a_routed_pod_start_run_and_stop_in_every_version() {
 fn in_quarantine_nothing_passes_but_arp_and_neighbour_discovery() {
     for kind in ["bridge", "ptp"] {
         let node = Node::new(&format!("packets-{kind}"));
-        watch(&node);
+        watch(&node.network);
         let network = Network::new(
             "1.0.0",
             main_plugin(kind, &node),
@@ -127,11 +104,21 @@ fn in_quarantine_nothing_passes_but_arp_and_neighbour_discovery() {
                 (&node.network, of_node),
             );
             for (from, to) in [(zero, one), (one, zero), (zero, on_node), (on_node, zero)] {
-                assert!(!arrives(&node, from, to), "{kind} {} {}", from.1, to.1);
+                assert!(
+                    !arrives(&node.network, from, to),
+                    "{kind} {} {}",
+                    from.1,
+                    to.1
+                );
             }
             // Nobody else is held back.
             for (from, to) in [(one, on_node), (on_node, one)] {
-                assert!(arrives(&node, from, to), "{kind} {} {}", from.1, to.1);
+                assert!(
+                    arrives(&node.network, from, to),
+                    "{kind} {} {}",
+                    from.1,
+                    to.1
+                );
             }
             eventually("resolved", || {
                 knows(
@@ -141,7 +128,12 @@ fn in_quarantine_nothing_passes_but_arp_and_neighbour_discovery() {
             });
             links.set_group(&host, ACTIVE).unwrap();
             for (from, to) in [(zero, one), (one, zero), (zero, on_node), (on_node, zero)] {
-                assert!(arrives(&node, from, to), "{kind} {} {}", from.1, to.1);
+                assert!(
+                    arrives(&node.network, from, to),
+                    "{kind} {} {}",
+                    from.1,
+                    to.1
+                );
             }
             links.set_group(&host, QUARANTINE).unwrap();
         }
@@ -172,47 +164,6 @@ fn add_without_an_agent_fails_with_code_11_and_leaks_no_address() {
         network.del(&node, &pod, "eth0", None);
         assert_eq!((leased(&node), node.record(&pod, "eth0")), (0, None));
     }
-}
-
-#[test]
-fn a_macvlan_bypasses_the_node_and_its_uplink_is_never_tagged() {
-    let node = Node::new("macvlan");
-    uplink(&node);
-    let group = |node: &Node| node.links().by_name("uplink").unwrap().unwrap();
-    let pod = Container::new("web-0");
-    let network = |keys| Network::new("1.0.0", main_plugin("macvlan", &node), keys);
-    let agent = Agent::start(&node, Manner::Healthy);
-    let added = network(json!({})).add(&node, &pod, "eth0");
-    let [result, before] = added.done();
-    assert_eq!(result, before);
-    let record = node.record(&pod, "eth0").unwrap();
-    assert_eq!(
-        record.path,
-        Path::Bypass {
-            link: "macvlan".into()
-        }
-    );
-    assert_eq!(
-        record.addresses,
-        addresses(result).into_iter().collect::<BTreeSet<_>>()
-    );
-    network(json!({})).check(&node, &pod, "eth0", result);
-    network(json!({})).del(&node, &pod, "eth0", Some(result));
-    drop(agent);
-    // Nothing would hold it back.
-    for mode in ["block", "quarantine"] {
-        let network = network(json!({"onAgentUnavailable": mode}));
-        network
-            .add(&node, &pod, "eth0")
-            .failed
-            .expect("no agent")
-            .fails(11, "in force");
-        network.del(&node, &pod, "eth0", None);
-    }
-    network(json!({"onAgentUnavailable": "allow"}))
-        .add(&node, &pod, "eth0")
-        .done();
-    assert_eq!((group(&node).group, group(&node).alias), (0, None));
 }
 
 #[test]

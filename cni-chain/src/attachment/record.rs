@@ -53,6 +53,7 @@ enum Way {
     },
     Bypass {
         link: String,
+        index: u32,
     },
 }
 
@@ -82,7 +83,7 @@ impl From<Attachment> for Record {
                     index,
                     bridge,
                 },
-                Path::Bypass { link } => Way::Bypass { link },
+                Path::Bypass { link, index } => Way::Bypass { link, index },
             },
         }
     }
@@ -115,9 +116,10 @@ impl TryFrom<Record> for Attachment {
                 index,
                 bridge: interface_name(&bridge)?.to_owned(),
             },
-            Way::Bypass { link } => {
+            Way::Bypass { link, index } => {
                 text("path.link", &link)?;
-                Path::Bypass { link }
+                number(index)?;
+                Path::Bypass { link, index }
             }
         };
         Ok(Self {
@@ -138,10 +140,15 @@ impl TryFrom<Record> for Attachment {
 
 fn host_end(host: String, index: u32) -> Result<String, Invalid> {
     interface_name(&host)?;
-    if index == 0 {
-        return Err(invalid("path.index", "0", "is the number of no interface"));
-    }
+    number(index)?;
     Ok(host)
+}
+
+fn number(index: u32) -> Result<(), Invalid> {
+    match index {
+        0 => Err(invalid("path.index", "0", "is the number of no interface")),
+        _ => Ok(()),
+    }
 }
 
 /// What Kubernetes takes as a name at most (RFC 1123): it gets into an alias and into logs.

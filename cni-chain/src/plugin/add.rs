@@ -46,7 +46,7 @@ pub(super) fn add(
     let mut addresses = result::addresses(result.get(), netns, interface)?;
     let mut host = Host::find(netns, interface)?;
     if addresses.is_empty() {
-        addresses = host.addresses_inside(interface)?;
+        addresses = host.addresses_inside()?;
     }
     let attachment = Attachment {
         id: environment.id.clone(),

@@ -7,7 +7,7 @@ use super::configuration::Configuration;
 use super::environment::Environment;
 use super::error::{Code, Error};
 use super::host::Host;
-use crate::attachment::Records;
+use crate::attachment::{Path, Records};
 use crate::protocol::Request;
 use crate::quarantine::{self, ACTIVE};
 
@@ -40,7 +40,8 @@ pub(super) fn check(
         code: Code::NotInForce,
         ..error
     })?;
-    if record.netns_inode != host.netns_inode() || record.path.index() != host.path().index() {
+    let ends = |path: &Path| (path.index(), path.index_held());
+    if record.netns_inode != host.netns_inode() || ends(&record.path) != ends(host.path()) {
         return Err(wrong(format!(
             "it was attached by {:?} in namespace {}, and now is by {:?} in {}",
             record.path,
@@ -50,7 +51,7 @@ pub(super) fn check(
         )));
     }
     match host.group()? {
-        // Of somebody else's group nothing can be told, and what bypasses the node has none.
+        // Of somebody else's group nothing can be told.
         Some(group) if group != ACTIVE && quarantine::is_ours(group) => {
             return Err(wrong(format!(
                 "its interface is in group {group}, not in {ACTIVE}"

@@ -6,6 +6,7 @@ use super::agent;
 use super::configuration::Configuration;
 use super::environment::{Environment, Verb};
 use super::error::Error;
+use super::host;
 use super::log::Log;
 use crate::attachment::Records;
 use crate::protocol::Request;
@@ -33,11 +34,18 @@ pub(super) fn delete(started: Instant, environment: &Result<Environment, Error>,
         Ok(environment) => &environment.id,
         Err(error) => return log.event(&error.to_string()),
     };
-    match Records::new(&run_dir).remove(id) {
+    let records = Records::new(&run_dir);
+    let record = records.read(id);
+    match records.remove(id) {
         // The second of two, or not a pod's.
         Ok(false) => return log.file_only("nothing is attached"),
         Ok(true) => log.file_only("removed"),
         Err(error) => log.event(&error.to_string()),
+    }
+    if let Ok(Some(attachment)) = record
+        && let Err(error) = host::give_back(&attachment)
+    {
+        log.file_only(&format!("its interface was not given back: {error}"));
     }
     let request = |_| Request::Detach { id: id.clone() };
     if let Err(error) = agent::ask(&run_dir, request, started + PATIENCE - MARGIN) {

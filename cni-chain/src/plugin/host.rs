@@ -1,13 +1,17 @@
-//! The node's end of an interface: found, put into quarantine, and let out.
+//! The interface that is put into quarantine and let out: the node's end, or where packets bypass the node's rules, the
+//! pod's own.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use kernel::{Kind, Link, LinkError, Links, NetworkNamespace, Nftables, PeerError, Scope};
+use kernel::{
+    Inside, Link, LinkError, Links, NamespaceError, NetworkNamespace, Nftables, PeerError, Scope,
+};
 
 use super::error::{Code, Error};
 use super::log::Log;
-use crate::attachment::{Path, PodIdentity, is_of_a_pod};
+use super::way;
+use crate::attachment::{Attachment, Path, PodIdentity, is_of_a_pod};
 use crate::quarantine::{self, ALIAS_PREFIX, QUARANTINE};
 
 /// The namespace of the process.
@@ -17,9 +21,13 @@ const OWN: &str = "/proc/thread-self/ns/net";
 pub(super) struct Host {
     links: Links,
     namespace: NetworkNamespace,
+    /// Sockets in the namespace, from when they were needed.
+    inside: Option<Inside>,
+    /// The pod's own end.
+    own: Link,
+    /// The one that quarantine is about.
+    held: Link,
     path: Path,
-    /// The node's end, where packets take a way that rules of the node see.
-    end: Option<Link>,
 }
 
 impl Host {
@@ -41,27 +49,39 @@ impl Host {
             ));
         }
         let mut links = Links::open().map_err(|error| failed(&error))?;
-        let (path, end) = match links.pair(&namespace, interface) {
+        let absent = |error: LinkError| match error {
+            LinkError::Absent(_) => {
+                let message = format!("the container has no interface {interface}");
+                Error::of(Code::Configuration, message, &error)
+            }
+            error => failed(&error),
+        };
+        let (own, held, path) = match links.pair(&namespace, interface) {
             Ok(pair) => {
-                let path = path_of(&mut links, &pair.outside).map_err(|error| failed(&error))?;
-                let end = path.index().is_some().then_some(pair.outside);
-                (path, end)
+                let path = way::of_pair(&mut links, &pair).map_err(|error| failed(&error))?;
+                let held = match path.index() {
+                    Some(_) => pair.outside,
+                    None => pair.inside.clone(),
+                };
+                (pair.inside, held, path)
             }
             Err(LinkError::Peer {
-                reason: PeerError::Kind(kind),
+                reason: PeerError::Kind(_),
                 ..
-            }) => (bypass(&kind), None),
-            Err(error @ LinkError::Absent(_)) => {
-                let message = format!("the container has no interface {interface}");
-                return Err(Error::of(Code::Configuration, message, &error));
+            }) => {
+                let own = inside(&mut links, &namespace, interface).map_err(absent)?;
+                let path = way::of_single(&own)?;
+                (own.clone(), own, path)
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(absent(error)),
         };
         Ok(Self {
             links,
             namespace,
+            inside: None,
+            own,
+            held,
             path,
-            end,
         })
     }
 
@@ -73,25 +93,19 @@ impl Host {
         &self.path
     }
 
-    /// The group of the node's end, as it is now.
+    /// The group of the interface that quarantine is about, as it is now.
     pub(super) fn group(&mut self) -> Result<Option<u32>, Error> {
-        let Some(end) = &self.end else {
-            return Ok(None);
-        };
-        let now = self
-            .links
-            .by_index(end.index)
-            .map_err(|error| failed(&error))?;
+        let index = self.held.index;
+        let now = self.links_of_held()?.by_index(index);
+        let now = now.map_err(|error| failed(&error))?;
         Ok(now.map(|link| link.group))
     }
 
     /// The addresses of the interface that others than its neighbours can name.
-    pub(super) fn addresses_inside(&mut self, interface: &str) -> Result<BTreeSet<IpAddr>, Error> {
+    pub(super) fn addresses_inside(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         let mut read = || {
             let id = self.links.namespace_id(&self.namespace)?;
-            let link = self.links.by_name_in(id, interface)?;
-            let link = link.ok_or_else(|| LinkError::Absent(interface.to_owned()))?;
-            self.links.addresses_in(id, link.index)
+            self.links.addresses_in(id, self.own.index)
         };
         let addresses = read().map_err(|error| failed(&error))?;
         let global = addresses.iter().filter(|of| of.scope == Scope::Global);
@@ -105,21 +119,22 @@ impl Host {
         Ok(addresses.iter().map(|of| of.address).collect())
     }
 
-    /// Puts the node's end into quarantine, and makes sure that there is one. Whether it now is: not where rules of the
-    /// node see nothing, and not where the group is somebody else's.
+    /// Puts the interface into quarantine, and makes sure that there is one. Whether it now is: not where the group is
+    /// somebody else's.
     pub(super) fn quarantine(&mut self, pod: &PodIdentity, log: &Log) -> Result<bool, Error> {
-        let Some(end) = &self.end else {
-            return Ok(false);
-        };
-        if !quarantine::is_ours(end.group) {
+        let held = self.held.clone();
+        if !quarantine::is_ours(held.group) {
             log.event(&format!(
-                "{end} is in group {}, which is somebody else's: it is left there, and is not in quarantine",
-                end.group
+                "{held} is in group {}, which is somebody else's: it is left there, and is not in quarantine",
+                held.group
             ));
             return Ok(false);
         }
         // First, as a group without rules holds nothing back.
-        let ensured = Nftables::open().and_then(|mut nftables| quarantine::ensure(&mut nftables));
+        let ensured = match &self.path {
+            Path::Bypass { .. } => quarantine::ensure(&mut self.inside()?.nftables),
+            _ => Nftables::open().and_then(|mut nftables| quarantine::ensure(&mut nftables)),
+        };
         ensured.map_err(|error| {
             Error::of(
                 Code::TryAgain,
@@ -127,61 +142,90 @@ impl Host {
                 &error,
             )
         })?;
+        let links = self.links_of_held()?;
         let mut tag = || {
-            self.links.set_group(end, QUARANTINE)?;
+            links.set_group(&held, QUARANTINE)?;
             let theirs = |alias: &String| !alias.is_empty() && !alias.starts_with(ALIAS_PREFIX);
-            match end.alias.as_ref().filter(|alias| theirs(alias)) {
+            match held.alias.as_ref().filter(|alias| theirs(alias)) {
                 Some(_) => Ok(()),
-                None => self.links.set_alias(end, &quarantine::alias(pod)),
+                None => links.set_alias(&held, &quarantine::alias(pod)),
             }
         };
         tag().map_err(|error| failed(&error))?;
         Ok(true)
     }
 
-    /// Lets the node's end out of quarantine, without a policy, unless it is out already.
+    /// Lets the interface out of quarantine, without a policy, unless it is out already.
     pub(super) fn release(&mut self) -> Result<(), Error> {
         if self.group()? != Some(QUARANTINE) {
             return Ok(());
         }
-        let released = self
-            .end
-            .as_ref()
-            .map_or(Ok(()), |end| self.links.set_group(end, 0));
+        let held = self.held.clone();
+        let released = self.links_of_held()?.set_group(&held, 0);
         released.map_err(|error| failed(&error))
+    }
+
+    fn links_of_held(&mut self) -> Result<&mut Links, Error> {
+        match self.path {
+            Path::Bypass { .. } => Ok(&mut self.inside()?.links),
+            _ => Ok(&mut self.links),
+        }
+    }
+
+    fn inside(&mut self) -> Result<&mut Inside, Error> {
+        match &mut self.inside {
+            Some(inside) => Ok(inside),
+            none => {
+                let opened = self.namespace.inside();
+                Ok(none.insert(opened.map_err(|error| {
+                    let message = "the kernel can not be asked about the pod's network namespace";
+                    Error::of(Code::TryAgain, message, &error)
+                })?))
+            }
+        }
     }
 }
 
-/// By what the node's end is a part of.
-fn path_of(links: &mut Links, end: &Link) -> Result<Path, LinkError> {
-    let host = end.name.clone();
-    let index = end.index;
-    let Some(master) = end.master else {
-        return Ok(Path::Routed { host, index });
+/// Takes a group and an alias of ours from an interface of the pod: one that is moved back to the node would be in
+/// quarantine there. Nothing runs in a pod any more whose network is taken away.
+pub(super) fn give_back(attachment: &Attachment) -> Result<(), GiveBackError> {
+    let Path::Bypass { index, .. } = attachment.path else {
+        return Ok(());
     };
-    let of = links.by_index(master.index)?;
-    let of =
-        of.ok_or_else(|| LinkError::Absent(format!("{}, the master of {end}", master.index)))?;
-    Ok(match &of.kind {
-        Kind::Bridge => Path::Bridged {
-            host,
-            index,
-            bridge: of.name,
-        },
-        // Packets pass the hooks before they are the VRF's.
-        Kind::Other(kind) if kind == "vrf" => Path::Routed { host, index },
-        // Open vSwitch and others take packets before any rule sees them.
-        kind => bypass(kind),
-    })
+    let namespace = NetworkNamespace::open_numbered(&attachment.netns, attachment.netns_inode)?;
+    let mut links = namespace.run(Links::open)??;
+    let Some(link) = links.by_index(index)? else {
+        return Ok(());
+    };
+    if quarantine::is_ours(link.group) && link.group != 0 {
+        links.set_group(&link, 0)?;
+    }
+    let alias = link.alias.as_ref();
+    if alias.is_some_and(|alias| alias.starts_with(ALIAS_PREFIX)) {
+        links.set_alias(&link, "")?;
+    }
+    Ok(())
 }
 
-fn bypass(kind: &Kind) -> Path {
-    let link = match kind {
-        // A device that was moved, whole or a function of it: the kernel names no kind.
-        Kind::Device => "device".to_owned(),
-        kind => kind.to_string(),
-    };
-    Path::Bypass { link }
+/// Why an interface still has what we gave it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GiveBackError {
+    /// Its namespace is gone, and it with that unless it is a device.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Links(#[from] LinkError),
+}
+
+fn inside(
+    links: &mut Links,
+    namespace: &NetworkNamespace,
+    interface: &str,
+) -> Result<Link, LinkError> {
+    let id = links.namespace_id(namespace)?;
+    let link = links.by_name_in(id, interface)?;
+    link.ok_or_else(|| LinkError::Absent(interface.to_owned()))
 }
 
 fn failed(error: &LinkError) -> Error {

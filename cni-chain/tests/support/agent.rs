@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, thread};
 
-use cni_chain::attachment::Records;
+use cni_chain::attachment::{Path, Records};
 use cni_chain::protocol::{self, Answer, Request};
 use cni_chain::quarantine::ACTIVE;
-use kernel::Links;
+use kernel::{Links, NetworkNamespace};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
@@ -201,10 +201,15 @@ impl Worker {
                     .read(id)
                     .expect("read")
                     .expect("it is there first");
-                if let Some(index) = record.path.index() {
-                    let link = self.links.by_index(index).expect("asked").expect("there");
-                    if cni_chain::quarantine::is_ours(link.group) {
-                        self.links.set_group(&link, ACTIVE).expect("set");
+                match record.path {
+                    Path::Routed { index, .. } | Path::Bridged { index, .. } => {
+                        activate(&mut self.links, index);
+                    }
+                    Path::Bypass { index, .. } => {
+                        let (path, inode) = (&record.netns, record.netns_inode);
+                        let namespace = NetworkNamespace::open_numbered(path, inode);
+                        let inside = namespace.expect("opened").inside();
+                        activate(&mut inside.expect("entered").links, index);
                     }
                 }
                 Answer::Ready
@@ -219,5 +224,12 @@ impl Worker {
             }
             Request::Check { .. } | Request::Status => Answer::Ready,
         }
+    }
+}
+
+fn activate(links: &mut Links, index: u32) {
+    let link = links.by_index(index).expect("asked").expect("there");
+    if cni_chain::quarantine::is_ours(link.group) {
+        links.set_group(&link, ACTIVE).expect("set");
     }
 }

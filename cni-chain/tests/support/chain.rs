@@ -1,5 +1,7 @@
 //! A list of plugins, run as libcni runs it.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::{Container, Node, Output};
@@ -125,7 +127,30 @@ pub(crate) fn main_plugin(kind: &str, node: &Node) -> Value {
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]});
     match kind {
         "bridge" => json!({"type": kind, "bridge": "br0", "isGateway": true, "ipam": ipam}),
-        "macvlan" => json!({"type": kind, "master": "uplink", "ipam": ipam}),
+        // Beside what else a pod has, so without its routes.
+        "macvlan" => {
+            let ranges =
+                [["10.99.0.0/24"], ["fd99::/64"]].map(|[subnet]| [json!({"subnet": subnet})]);
+            let ipam = json!({"type": "host-local", "ranges": ranges, "dataDir": node.state()});
+            json!({"type": kind, "master": "uplink", "ipam": ipam})
+        }
         _ => json!({"type": kind, "ipam": ipam}),
     }
+}
+
+/// The addresses in a result.
+pub(crate) fn addresses(result: &str) -> Vec<IpAddr> {
+    let result: Value = serde_json::from_str(result).expect("a result");
+    let ips = result["ips"].as_array().expect("a result").iter();
+    ips.map(|ip| {
+        ip["address"]
+            .as_str()
+            .expect("a result")
+            .split('/')
+            .next()
+            .expect("a result")
+            .parse()
+            .expect("a result")
+    })
+    .collect()
 }

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cni_chain::attachment::{Attachment, AttachmentId, Records};
-use kernel::{Link, Links, NetworkNamespace};
+use kernel::{Inside, Link, Links, NetworkNamespace};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -102,6 +102,25 @@ impl Node {
             .pair(&namespace, interface)
             .expect("a pair")
             .outside
+    }
+
+    /// An uplink to a host that has an address of each family, on which a macvlan may stand.
+    pub(crate) fn uplink(&self, addresses: [&str; 2]) -> Namespace {
+        let outside = namespace();
+        let path = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            outside.as_fd().as_raw_fd()
+        );
+        let batch =
+            format!("link add uplink type veth peer name wire netns {path}\nlink set uplink up\n");
+        self.network.ip_batch(&batch).expect("a veth");
+        let [v4, v6] = addresses;
+        let batch = format!(
+            "link set wire up\naddress add {v4}/24 dev wire\naddress add {v6}/64 dev wire nodad\n"
+        );
+        outside.ip_batch(&batch).expect("up");
+        outside
     }
 
     /// A pod with an interface `eth0`, whose other end is routed, and what a plugin would say of it.
@@ -196,6 +215,18 @@ impl Container {
                 "K8S_POD_UID=uid-{name};K8S_POD_NAME={name};IgnoreUnknown=1;K8S_POD_NAMESPACE=default"
             ),
         }
+    }
+
+    /// What is asked and changed inside.
+    pub(crate) fn inside(&self) -> Inside {
+        let namespace = NetworkNamespace::open(self.path()).expect("opened");
+        namespace.inside().expect("entered")
+    }
+
+    /// Its own end of an interface.
+    pub(crate) fn link(&self, interface: &str) -> Link {
+        let found = self.inside().links.by_name(interface);
+        found.expect("asked").expect("it is there")
     }
 
     /// The path of its network namespace.

@@ -1,4 +1,4 @@
-//! Datagrams between namespaces, and whether the quarantine drops them.
+//! Datagrams between namespaces, and whether the quarantine of one of them drops them.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testbed::Namespace;
 
-use super::{Node, eventually};
+use super::eventually;
 
 static TOKEN: AtomicU32 = AtomicU32::new(1);
 
@@ -24,19 +24,19 @@ table FAMILY witness {
 }
 ";
 
-pub(crate) fn watch(node: &Node) {
+pub(crate) fn watch(network: &Namespace) {
     for family in ["inet", "bridge"] {
-        node.network
+        network
             .nft(&WITNESS.replace("FAMILY", family))
             .expect("loaded");
     }
 }
 
-/// Whether a datagram arrives. It does not if one went into the quarantine's chains and did not come out: nobody waits
-/// for nothing.
+/// Whether a datagram arrives. It does not if one went into the chains of the quarantine of `by` and did not come out:
+/// nobody waits for nothing.
 #[track_caller]
 pub(crate) fn arrives(
-    node: &Node,
+    by: &Namespace,
     (from, source): (&Namespace, IpAddr),
     (to, destination): (&Namespace, IpAddr),
 ) -> bool {
@@ -50,12 +50,12 @@ pub(crate) fn arrives(
         .set_read_timeout(Some(Duration::from_millis(1)))
         .expect("set");
     let sender = socket(from, source, 0);
-    let before = dropped(node);
+    let before = dropped(by);
     let mut arrived = None;
     eventually("told whether it arrives", || {
         // The first wait for the neighbour's address.
         let _ = sender.send_to(&token, SocketAddr::new(destination, PORT));
-        let is_dropped = dropped(node) > before;
+        let is_dropped = dropped(by) > before;
         let mut buffer = [0; 16];
         let came = listener
             .recv(&mut buffer)
@@ -67,8 +67,8 @@ pub(crate) fn arrives(
 }
 
 /// How many datagrams went in and did not come out.
-fn dropped(node: &Node) -> u64 {
-    let text = node.network.nft("list counters").expect("listed");
+fn dropped(by: &Namespace) -> u64 {
+    let text = by.nft("list counters").expect("listed");
     let (mut name, mut before, mut behind) = ("", 0, 0);
     for line in text.lines().map(str::trim) {
         if let Some(of) = line.strip_prefix("counter ") {

@@ -51,6 +51,8 @@ fn attachment(id: AttachmentId) -> Attachment {
 
 const TEXT: &str = r#"{"version":1,"containerId":"8154","interface":"eth0","network":"k8s-br","netns":"/var/run/netns/cni-33c3","netnsInode":4026532177,"pod":{"namespace":"default","name":"web-0","uid":"6d1c"},"addresses":["10.235.0.3","fd00::3"],"path":{"kind":"bridged","host":"veth04cff6b5","index":53,"bridge":"cni-brk"}}"#;
 
+const BYPASS: &str = r#"{"version":1,"containerId":"8154","interface":"net1","network":"k8s-br","netns":"/var/run/netns/cni-33c3","netnsInode":4026532177,"pod":{"namespace":"default","name":"web-0"},"addresses":[],"path":{"kind":"bypass","link":"macvlan","index":2}}"#;
+
 #[test]
 fn a_record_is_written_read_listed_and_removed() {
     let folder = Folder::new("round");
@@ -69,9 +71,18 @@ fn a_record_is_written_read_listed_and_removed() {
     let mut other = attachment(id("8154", "net1"));
     other.path = Way::Bypass {
         link: "macvlan".into(),
+        index: 2,
     };
     other.pod.uid = None;
     records.write(&other).expect("written");
+    let bypass = records.read(&other.id).expect("read");
+    assert_eq!(bypass, Some(other.clone()));
+    let text = fs::read_to_string(records.folder().join("8154-net1.json")).expect("there");
+    let addresses = r#""addresses":["10.235.0.3","fd00::3"]"#;
+    assert_eq!(
+        text.replace(addresses, r#""addresses":[]"#),
+        format!("{BYPASS}\n")
+    );
     other.path = Way::Routed {
         host: "veth1".into(),
         index: 7,
@@ -118,6 +129,16 @@ fn a_bad_record_hides_no_other() {
         (
             "j-eth0",
             &TEXT.replace("8154", "j").replace("fd00::3", "::"),
+        ),
+        (
+            "k-net1",
+            &BYPASS
+                .replace("8154", "k")
+                .replace("\"index\":2", "\"index\":0"),
+        ),
+        (
+            "l-net1",
+            &BYPASS.replace("8154", "l").replace(",\"index\":2", ""),
         ),
         ("long-eth0", &long[..66_000]),
     ];
