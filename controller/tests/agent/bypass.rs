@@ -85,9 +85,7 @@ fn record(node: &Node, uid: &str) -> AttachmentId {
             uid: Some(uid.to_owned()),
         },
         addresses: addresses("b").into(),
-        path: Path::Bypass {
-            link: "macvlan".to_owned(),
-        },
+        path: bypass(inside),
     };
     Records::new(node.pods.run_dir.path())
         .write(&attachment)
@@ -100,6 +98,14 @@ fn record(node: &Node, uid: &str) -> AttachmentId {
         links.set_group(&link, QUARANTINE).unwrap();
     }
     attachment.id
+}
+
+fn bypass(inside: &Namespace) -> Path {
+    let mut links = inside.run(Links::open).unwrap().unwrap();
+    Path::Bypass {
+        link: "macvlan".to_owned(),
+        index: links.by_name(INTERFACE).unwrap().unwrap().index,
+    }
 }
 
 fn group(node: &Node) -> u32 {
@@ -265,9 +271,7 @@ fn a_namespace_that_is_another_by_now_is_not_touched() {
             uid: Some("one".to_owned()),
         },
         addresses: addresses("b").into(),
-        path: Path::Bypass {
-            link: "macvlan".to_owned(),
-        },
+        path: bypass(other),
     };
     let records = Records::new(node.pods.run_dir.path());
     records.write(&attachment).unwrap();

@@ -325,13 +325,16 @@ impl Opened {
     ) -> Result<(), String> {
         for attachment in interfaces {
             let name = attachment.id.interface();
-            let link = self
-                .inside
-                .links
-                .by_name(name)
-                .map_err(|error| describe(&error))?;
-            let Some(link) = link else {
-                return Err(format!("there is no interface {name} any more"));
+            let Path::Bypass { index, .. } = attachment.path else {
+                continue;
+            };
+            let link = self.inside.links.by_index(index);
+            let link = link.map_err(|error| describe(&error))?;
+            // Rules know it by its name.
+            let Some(link) = link.filter(|link| link.name == name) else {
+                return Err(format!(
+                    "there is no interface {name} with the number {index} any more"
+                ));
             };
             if link.group == from {
                 let set = self.inside.links.set_group(&link, to);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cni_chain::attachment::{self, Records};
-use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
+use cni_chain::quarantine::{self, ACTIVE, ALIAS_PREFIX, QUARANTINE};
 use kernel::{NamespaceError, NetworkNamespace, STAND_IN};
 use policy_compiler::ruleset::TABLE;
 
@@ -48,6 +48,10 @@ fn remove_from(namespace: &NetworkNamespace) -> anyhow::Result<bool> {
     for link in inside.links.list()? {
         if [QUARANTINE, ACTIVE].contains(&link.group) {
             inside.links.set_group(&link, 0)?;
+        }
+        let alias = link.alias.as_ref();
+        if alias.is_some_and(|alias| alias.starts_with(ALIAS_PREFIX)) {
+            inside.links.set_alias(&link, "")?;
         }
     }
     tables.extend(inside.nftables.delete_tables(&[quarantine::TABLE])?);
