@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 pub use self::id::{AttachmentId, Invalid, LONGEST_CONTAINER_ID};
 pub(crate) use self::record::object_name;
-pub use self::record::{MOST_ADDRESSES, is_of_a_pod};
+pub use self::record::{MOST_ADDRESSES, is_link_local, is_of_a_pod};
 pub use self::records::{RecordError, Records};
 
 /// An interface of a pod.
@@ -27,7 +27,7 @@ pub struct Attachment {
     pub netns_inode: u64,
     /// Whose it is.
     pub pod: PodIdentity,
-    /// All of its addresses.
+    /// All of its addresses, with those of its link that no other attachment has ([`is_link_local`]).
     pub addresses: BTreeSet<IpAddr>,
     /// The way that its packets take.
     pub path: Path,

@@ -18,6 +18,7 @@ mod environment;
 mod error;
 mod garbage;
 mod host;
+mod link_local;
 mod log;
 mod result;
 mod version;

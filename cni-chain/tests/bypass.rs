@@ -84,7 +84,9 @@ fn a_macvlan_is_held_inside_its_pod_and_its_uplink_is_never_tagged() {
     let record = node.record(&pod, "net1").unwrap();
     let (link, index) = ("macvlan".into(), own.index);
     assert_eq!(record.path, Path::Bypass { link, index });
-    assert_eq!(record.addresses, addresses(result).into_iter().collect());
+    let expected = addresses(result).into_iter().chain(pod.link_local("net1"));
+    assert_eq!(record.addresses, expected.collect());
+    assert_eq!(record.addresses.len(), 3);
     network.check(&node, &pod, "net1", result);
     // As if the agent were not done, or somebody had undone it.
     set_group(&pod, "net1", QUARANTINE);

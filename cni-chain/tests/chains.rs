@@ -51,8 +51,13 @@ fn a_pod_on_a_bridge_and_a_routed_pod_start_run_and_stop_in_every_version() {
         assert_eq!(host.group, ACTIVE);
         assert_eq!(host.alias.as_deref(), Some("picket:default/web-0"));
         let record = node.record(&pod, "eth0").unwrap();
-        assert_eq!(record.addresses, addresses(result).into_iter().collect());
-        assert_eq!(record.addresses.len(), 2);
+        let expected = addresses(result).into_iter().chain(pod.link_local("eth0"));
+        assert_eq!(record.addresses, expected.collect());
+        assert_eq!(
+            record.addresses.len(),
+            3,
+            "one of each family, and one of the link"
+        );
         assert_eq!((record.network.as_str(), record.netns), ("k8s", pod.path()));
         assert_eq!(record.netns_inode, pod.network.inode().unwrap());
         assert_eq!(record.pod.uid.as_deref(), Some("uid-web-0"));
@@ -215,7 +220,7 @@ fn it_goes_with_other_chained_plugins_before_and_behind_it() {
             (record.path.host(), host.group),
             (Some(host.name.as_str()), ACTIVE)
         );
-        assert_eq!(record.addresses.len(), 2);
+        assert_eq!(record.addresses.len(), 3);
         network.del(&node, &pod, "eth0", Some(result));
         assert_eq!(leased(&node), 0);
     }

@@ -340,10 +340,9 @@ fn addresses_are_read_inside_where_nobody_names_them() {
         "{}"
     );
     let expected = ["10.1.0.7", "fd01::7"].map(|address| address.parse().unwrap());
-    assert_eq!(
-        node.record(&pod, "eth0").unwrap().addresses,
-        expected.into()
-    );
+    let expected = expected.into_iter().chain(pod.link_local("eth0"));
+    let record = node.record(&pod, "eth0").unwrap();
+    assert_eq!(record.addresses, expected.collect());
 }
 
 #[test]

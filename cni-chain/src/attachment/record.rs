@@ -189,6 +189,11 @@ pub fn is_of_a_pod(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || mapped)
 }
 
+/// Whether an address is of one link: of two links each may have an interface with it.
+pub fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 fn invalid(field: &'static str, value: &str, reason: &'static str) -> Invalid {
     Invalid::Field {
         field,

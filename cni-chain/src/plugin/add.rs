@@ -12,7 +12,7 @@ use super::error::{Code, Error};
 use super::host::Host;
 use super::log::Log;
 use super::result;
-use crate::attachment::{Attachment, PodIdentity, Records};
+use crate::attachment::{Attachment, PodIdentity, Records, is_link_local};
 use crate::protocol::Request;
 
 /// For the agent's answer to come, when it has waited for all the time that it may.
@@ -48,7 +48,8 @@ pub(super) fn add(
     if addresses.is_empty() {
         addresses = host.addresses_inside()?;
     }
-    let attachment = Attachment {
+    addresses.extend(host.link_local_addresses()?);
+    let mut attachment = Attachment {
         id: environment.id.clone(),
         network: configuration.network.clone(),
         netns: netns.to_owned(),
@@ -58,7 +59,7 @@ pub(super) fn add(
         path: host.path().clone(),
     };
     let records = Records::new(&configuration.run_dir);
-    not_of_others(&attachment.addresses, &mut host, &records, &attachment)?;
+    attachment.addresses = not_of_others(&attachment, &mut host, &records, log)?;
     records
         .write(&attachment)
         .map_err(|error| Error::of(Code::Io, "what is attached can not be noted down", &error))?;
@@ -135,14 +136,17 @@ fn go_on(
     }
 }
 
-/// Policies hold for addresses: two that have the same one would have each other's.
+/// The addresses that nobody else has. Policies hold for addresses: two that have the same one would have each other's.
+///
+/// Of two links each may have a link-local address: the first has it, and the other is known by the rest of its own.
 fn not_of_others(
-    addresses: &BTreeSet<IpAddr>,
+    attachment: &Attachment,
     host: &mut Host,
     records: &Records,
-    attachment: &Attachment,
-) -> Result<(), Error> {
-    let refused = |address: &IpAddr, whose: &str| {
+    log: &Log,
+) -> Result<BTreeSet<IpAddr>, Error> {
+    let mut addresses = attachment.addresses.clone();
+    let refused = |address: IpAddr, whose: &str| {
         Error::new(
             Code::Configuration,
             format!("the pod has the address {address} of {whose}"),
@@ -150,7 +154,8 @@ fn not_of_others(
         )
     };
     let of_node = host.addresses_of_node()?;
-    if let Some(address) = addresses.intersection(&of_node).next() {
+    let of_node = addresses.intersection(&of_node);
+    if let Some(address) = of_node.copied().find(|address| !is_link_local(*address)) {
         return Err(refused(address, "this node"));
     }
     let listed = records.list();
@@ -159,14 +164,22 @@ fn not_of_others(
         .map_err(|error| Error::of(Code::Io, "what is attached can not be listed", &error))?;
     let others = others.iter().filter(|other| other.id != attachment.id);
     for other in others {
-        if let Some(address) = addresses.intersection(&other.addresses).next()
-            && is_alive(other)
-        {
-            let whose = format!("pod {}/{}", other.pod.namespace, other.pod.name);
-            return Err(refused(address, &whose));
+        let shared: Vec<_> = addresses.intersection(&other.addresses).copied().collect();
+        if shared.is_empty() || !is_alive(other) {
+            continue;
+        }
+        let whose = format!("pod {}/{}", other.pod.namespace, other.pod.name);
+        for address in shared {
+            if !is_link_local(address) {
+                return Err(refused(address, &whose));
+            }
+            addresses.remove(&address);
+            log.event(&format!(
+                "its link-local address {address} is also that of {whose}, and is not noted down"
+            ));
         }
     }
-    Ok(())
+    Ok(addresses)
 }
 
 /// Whether its network namespace is there still.

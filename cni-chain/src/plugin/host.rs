@@ -10,7 +10,7 @@ use kernel::{
 
 use super::error::{Code, Error};
 use super::log::Log;
-use super::way;
+use super::{link_local, way};
 use crate::attachment::{Attachment, Path, PodIdentity, is_of_a_pod};
 use crate::quarantine::{self, ALIAS_PREFIX, QUARANTINE};
 
@@ -113,6 +113,15 @@ impl Host {
         Ok(addresses.filter(|address| is_of_a_pod(*address)).collect())
     }
 
+    /// The link-local addresses of the interface, once the kernel has made one.
+    pub(super) fn link_local_addresses(&self) -> Result<BTreeSet<IpAddr>, Error> {
+        let read = self
+            .namespace
+            .run(|| link_local::addresses(&self.own.name, link_local::PATIENCE));
+        let read = read.map_err(|error| unavailable(&error))?;
+        read.map_err(|error| failed(&error))
+    }
+
     /// The addresses of the node itself.
     pub(super) fn addresses_of_node(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         let addresses = self.links.addresses().map_err(|error| failed(&error))?;
@@ -177,10 +186,7 @@ impl Host {
             Some(inside) => Ok(inside),
             none => {
                 let opened = self.namespace.inside();
-                Ok(none.insert(opened.map_err(|error| {
-                    let message = "the kernel can not be asked about the pod's network namespace";
-                    Error::of(Code::TryAgain, message, &error)
-                })?))
+                Ok(none.insert(opened.map_err(|error| unavailable(&error))?))
             }
         }
     }
@@ -226,6 +232,14 @@ fn inside(
     let id = links.namespace_id(namespace)?;
     let link = links.by_name_in(id, interface)?;
     link.ok_or_else(|| LinkError::Absent(interface.to_owned()))
+}
+
+fn unavailable(error: &NamespaceError) -> Error {
+    Error::of(
+        Code::TryAgain,
+        "the kernel can not be asked about the pod's network namespace",
+        error,
+    )
 }
 
 fn failed(error: &LinkError) -> Error {

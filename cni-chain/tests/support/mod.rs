@@ -10,13 +10,14 @@ pub(crate) mod packets;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cni_chain::attachment::{Attachment, AttachmentId, Records};
-use kernel::{Inside, Link, Links, NetworkNamespace};
+use kernel::{Inside, Link, Links, NetworkNamespace, Scope};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -227,6 +228,14 @@ impl Container {
     pub(crate) fn link(&self, interface: &str) -> Link {
         let found = self.inside().links.by_name(interface);
         found.expect("asked").expect("it is there")
+    }
+
+    /// What the kernel has made as link-local addresses of an interface.
+    pub(crate) fn link_local(&self, interface: &str) -> Vec<IpAddr> {
+        let index = self.link(interface).index;
+        let mut addresses = self.inside().links.addresses_of(index).expect("listed");
+        addresses.retain(|of| of.scope == Scope::Link && of.address.is_ipv6());
+        addresses.iter().map(|of| of.address).collect()
     }
 
     /// The path of its network namespace.
