@@ -13,6 +13,7 @@ mod guards {
     mod flow;
     mod icmpv6;
     mod link;
+    mod link_local;
     mod node;
     mod packets;
     mod passage;

@@ -12,6 +12,7 @@ mod class;
 mod close;
 mod guards;
 mod inside;
+mod interfaces;
 mod local;
 mod sets;
 

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use policy_compiler::evaluate::{Connection, Transport};
-use policy_compiler::model::{Cluster, Family, NamespacedName, Owner, Pod, Protocol};
+use policy_compiler::model::{
+    Cluster, Family, NamespacedName, Owner, Pod, Protocol, is_link_local,
+};
 
 use super::{End, Port, ProtocolName, Question};
 
@@ -66,8 +68,14 @@ fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, String> {
             if pod.host_network {
                 return host_network_addresses(cluster, pod);
             }
-            let owned: Vec<_> = cluster.addresses_of(pod).collect();
-            match (owned.is_empty(), pod.addresses.first()) {
+            // Of a link-local address only who names it itself can say on which link it is.
+            let owned = cluster.addresses_of(pod);
+            let owned: Vec<_> = owned.filter(|address| !is_link_local(address)).collect();
+            let mut others = pod.addresses.iter();
+            match (
+                owned.is_empty(),
+                others.find(|address| !is_link_local(address)),
+            ) {
                 (false, _) => Ok(owned),
                 (true, Some(address)) => Err(format!(
                     "address {address} of pod {id} belongs to {}",

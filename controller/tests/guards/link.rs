@@ -23,6 +23,9 @@ const BRIDGE: &[&str] = &[
     "broadcast",
 ];
 
+/// The comments of the rules at an isolated pod's port, where no link-local address is known.
+const AT_PORT: &[&str] = &["link-local, multicast or broadcast", "link-local"];
+
 /// A frame to an Ethernet address that need not be the right one.
 fn to_mac(world: &World, name: &str, (from, to): (&str, &str), mac: Mac, ip: &Ip) -> Packet {
     let (from, to) = (pod(from), pod(to));
@@ -46,9 +49,7 @@ fn link_local(stack: Stack) {
     };
     for known in Known::ALL {
         let (to, from): (&[&str], &[&str]) = match known {
-            known if known.guards_ports() => {
-                (&["link-local, multicast or broadcast"], &["link-local"])
-            }
+            known if known.guards_ports() => (AT_PORT, &["link-local"]),
             _ => (BRIDGE, BRIDGE),
         };
         let mut attacks = vec![
@@ -153,9 +154,7 @@ fn multicast_reaches_no_isolated_pod_and_leaves_none_whatever_its_ethernet_addre
     let mac_of = |name: &str| world.attachment(name).mac;
     for known in Known::ALL {
         let (to, from): (&[&str], &[&str]) = match known {
-            known if known.guards_ports() => {
-                (&["link-local, multicast or broadcast"], &["link-local"])
-            }
+            known if known.guards_ports() => (AT_PORT, &["link-local"]),
             _ => (BRIDGE, BRIDGE),
         };
         let of_group = |group| Mac::of_multicast(group);

@@ -66,7 +66,7 @@ fn a_node_reaches_its_own_pods_on_every_port_and_other_nodes_are_judged() {
 }
 
 /// The scope of link-local addresses on an interface of the node.
-fn interface_index(world: &World, interface: &str) -> u32 {
+pub(super) fn interface_index(world: &World, interface: &str) -> u32 {
     let shown = world
         .namespace(&node("n1"))
         .ip(&["-o", "link", "show", "dev", interface])
@@ -81,7 +81,7 @@ fn a_node_reaches_its_own_isolated_pods_by_link_local_multicast_and_broadcast_to
     let index = interface_index(&world, BRIDGE);
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     for node_egress in [NodeEgress::Allow, NodeEgress::Policy] {
-        for known in Known::ALL {
+        for known in Known::ALL.into_iter().chain([Known::LinkLocal]) {
             world.load(known, node_egress);
             for name in ["b", "e"] {
                 let socket = world.listener(&pod(name), CLOSED);
@@ -117,7 +117,10 @@ fn an_isolated_pod_answers_its_node_by_link_local_addresses_save_at_a_port_of_a_
         let world = World::new(network);
         for (node_egress, known) in [NodeEgress::Allow, NodeEgress::Policy]
             .into_iter()
-            .flat_map(|node_egress| Known::ALL.map(|known| (node_egress, known)))
+            .flat_map(|node_egress| {
+                let all = Known::ALL.into_iter().chain([Known::LinkLocal]);
+                all.map(move |known| (node_egress, known))
+            })
         {
             world.load(known, node_egress);
             for name in ["b", "e"] {
@@ -137,8 +140,9 @@ fn an_isolated_pod_answers_its_node_by_link_local_addresses_save_at_a_port_of_a_
                     from.is_some()
                 });
                 pod.send_to(b"an answer", from.unwrap().1).unwrap();
-                // A port's guard knows no connections; the pod's global addresses have none of this.
+                // A port's guard knows no connections; addresses that are known as the pod's have none of this.
                 let cut = network == Network::Bridged
+                    && known != Known::LinkLocal
                     && (known.guards_ports(), node_egress, name) == (true, NodeEgress::Policy, "e");
                 let what = format!("{network:?}, {known:?}, {node_egress:?}, {name}");
                 if cut {
@@ -215,7 +219,7 @@ fn an_isolated_pod_reaches_its_own_node_always_or_as_its_policies_say() {
 fn an_isolated_pod_finds_its_gateway_also_where_its_node_is_judged() {
     let [c, e, r] = ["c", "e", "r"].map(pod);
     for network in NETWORKS {
-        for known in Known::ALL {
+        for known in Known::ALL.into_iter().chain([Known::LinkLocal]) {
             for guarded in [false, true] {
                 let world = World::new(network);
                 if guarded {

@@ -125,6 +125,24 @@ impl World {
         );
     }
 
+    /// Whether a datagram to [`OPEN`] of a node arrives before one that was sent after it.
+    pub(super) fn arrives_open(&self, packet: &Packet) -> bool {
+        let socket = self.listener(&packet.to, OPEN);
+        self.send(&packet.from, &packet.frame);
+        let (fence, token) = self.fence(&packet.from, &packet.to);
+        self.send(&packet.from, &fence);
+        let deadline = Instant::now() + PATIENCE;
+        let mut arrived = false;
+        let mut buffer = [0; 65_536];
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, _)) if buffer[..length] == token[..] => return arrived,
+                Ok((length, _)) => arrived |= buffer[..length] == *packet.name.as_bytes(),
+                Err(_) => assert!(Instant::now() < deadline, "the fence is lost"),
+            }
+        }
+    }
+
     /// All of these packets arrive.
     #[track_caller]
     pub(super) fn assert_arrive(&self, known: Known, packets: &[Packet]) {

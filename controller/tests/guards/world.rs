@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock};
 use controller::verify::compiled;
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::lower::{Attachment, Bridges, Options};
-use policy_compiler::model::{Cluster, InterfaceName};
+use policy_compiler::model::{Cluster, InterfaceName, NamespacedName};
 use policy_compiler::render;
 use policy_compiler::ruleset::{Rule, Ruleset};
 use testbed::frames::FrameSender;
@@ -81,9 +81,14 @@ pub(super) enum Known {
     Bridge,
     /// Nothing.
     Nothing,
+    /// The interface of each pod, and that its link-local address is the pod's.
+    LinkLocal,
+    /// The interfaces of all pods but `c`, and the link-local addresses of `b` and `e`.
+    SomeLinkLocal,
 }
 
 impl Known {
+    /// What was known before link-local addresses were.
     pub(super) const ALL: [Known; 4] = [
         Known::Ports,
         Known::IsolatedPorts,
@@ -93,15 +98,25 @@ impl Known {
 
     /// Whether what only travels inside a bridge is guarded at the ports, and not on the whole bridge.
     pub(super) fn guards_ports(self) -> bool {
-        matches!(self, Known::Ports | Known::IsolatedPorts)
+        !matches!(self, Known::Bridge | Known::Nothing)
     }
 
     /// Whether the rules have the interface of this pod.
     fn has(self, pod: &str) -> bool {
         match self {
-            Known::Ports => true,
+            Known::Ports | Known::LinkLocal => true,
             Known::IsolatedPorts => pod == "b" || pod == "e",
+            Known::SomeLinkLocal => pod != "c",
             Known::Bridge | Known::Nothing => false,
+        }
+    }
+
+    /// Whether the rules know this pod by its link-local address.
+    fn has_link_local(self, pod: &str) -> bool {
+        match self {
+            Known::LinkLocal => true,
+            Known::SomeLinkLocal => pod == "b" || pod == "e",
+            _ => false,
         }
     }
 }
@@ -271,7 +286,13 @@ impl World {
         node_egress: NodeEgress,
         edit: impl FnOnce(&mut Ruleset),
     ) {
-        let mut ruleset = compiled(&self.cluster, "n1", &self.options(known, node_egress));
+        let mut cluster = self.cluster.clone();
+        for (name, node, ..) in PODS.iter().filter(|pod| known.has_link_local(pod.0)) {
+            let mut pod = cluster.pods[&NamespacedName::new("t", *name)].clone();
+            pod.addresses.push(self.link_local(name).into());
+            (*node == "n1").then(|| cluster.add_pod(pod));
+        }
+        let mut ruleset = compiled(&cluster, "n1", &self.options(known, node_egress));
         edit(&mut ruleset);
         self.replace(&render::text(&ruleset));
     }

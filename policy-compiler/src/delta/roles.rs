@@ -15,7 +15,7 @@ pub(super) enum Role {
     Unused,
     /// Classes accept what is in it: more elements loosen.
     Peers,
-    /// Other chains accept what is in it: more elements loosen.
+    /// Other chains accept what is in it, or spare it: more elements loosen.
     Permits,
     /// What is in it is dropped, or judged where it else was not: more elements tighten.
     Denies,
@@ -183,6 +183,12 @@ impl<'a> Side<'a> {
         match &rule.statement {
             Statement::Verdict(Verdict::Accept) if self.is_class(&chain.name) => Role::Peers,
             Statement::Verdict(Verdict::Accept) => Role::Permits,
+            // What is not in it is dropped there, or comes back as well.
+            Statement::Verdict(Verdict::Return)
+                if chain.base.is_none() && self.never_accepts(&chain.name) =>
+            {
+                Role::Permits
+            }
             Statement::Verdict(Verdict::Drop) | Statement::Reject(_) => Role::Denies,
             Statement::Verdict(Verdict::Jump(to)) if self.never_accepts(to) => Role::Denies,
             // What does not go there falls out of the base chain, which accepts it.

@@ -5,9 +5,12 @@
 //! here, at the port.
 
 use super::guards::{
-    add_pairs, attached, from_link_local, from_no_address, interface_set, interfaces,
-    listener_discovery, listener_discovery_matches, neighbour_discovery,
-    neighbour_discovery_matches, pair, routers_only,
+    from_link_local, from_no_address, listener_discovery, listener_discovery_matches,
+    neighbour_discovery, neighbour_discovery_matches, routers_only,
+};
+use super::interfaces::{
+    add_any_link_local, add_pairs, any_link_local, attached, interface_set, interfaces,
+    link_local_pairs, pair,
 };
 use super::{Options, base};
 use crate::evaluate::NodeEgress;
@@ -41,6 +44,8 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
         table.add_set(name, interface_set(members, text));
     }
     add_pairs(&mut table, ir, options, true);
+    add_any_link_local(&mut table, ir, options, true);
+    table.add_set("own_link_local", link_local_pairs(ir, options, true));
 
     // iifname @ports goto from_pod
     let rules = vec![goto(Field::InputInterface, "ports", "from_pod")];
@@ -71,6 +76,7 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
     for (name, rules) in [
         ("from_isolated", from_isolated()),
         ("from_pod", from_pod()),
+        ("link_local", link_local()),
         ("to_isolated", to_isolated()),
     ] {
         table.add_chain(Chain {
@@ -119,22 +125,37 @@ fn from_pod() -> Vec<Rule> {
         pair(Field::Ipv6Source, Family::Ipv6),
     ];
     rules.extend(from_no_address());
-    // The pod's link-local address is not known, so any passes here; none passes from or to an isolated pod.
-    rules.push(Rule::verdict([from_link_local()], Verdict::Accept));
+    // Where the pod's link-local address is not known, any passes here; none passes from or to an isolated pod.
+    rules.push(any_link_local());
     rules.push(drop_rest("forged source"));
     rules
 }
 
-/// No link-local source, from which no map finds the pod.
+/// No link-local source from which no map finds the pod.
 fn from_isolated() -> Vec<Rule> {
     vec![
         Rule::verdict(neighbour_discovery_matches(), Verdict::Return)
             .comment("neighbour discovery"),
         Rule::verdict(listener_discovery_matches(), Verdict::Return)
             .comment("multicast listener discovery"),
-        Rule::verdict([from_link_local()], Verdict::Drop)
-            .counted()
-            .comment("link-local"),
+        jump_from_link_local(),
+    ]
+}
+
+/// `ip6 saddr fe80::/10 jump link_local`
+fn jump_from_link_local() -> Rule {
+    Rule::verdict([from_link_local()], Verdict::Jump("link_local".into()))
+}
+
+/// Only a pod's own link-local address, by which the maps of IPv6 find it: where it is not known, and from a port that
+/// is not known, none.
+fn link_local() -> Vec<Rule> {
+    // iifname . ip6 saddr @own_link_local return
+    let key = [Field::InputInterface, Field::Ipv6Source];
+    let own = Match::in_set(key, "own_link_local");
+    vec![
+        Rule::verdict([own], Verdict::Return),
+        drop_rest("link-local"),
     ]
 }
 
@@ -152,6 +173,7 @@ fn to_isolated() -> Vec<Rule> {
         Rule::verdict([arp], Verdict::Accept).comment("ARP"),
         neighbour_discovery(),
         listener_discovery(),
+        jump_from_link_local(),
         to(Field::Ipv4Destination, "pairs4"),
         to(Field::Ipv6Destination, "pairs6"),
         drop_rest("link-local, multicast or broadcast"),

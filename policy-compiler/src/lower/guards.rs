@@ -2,18 +2,21 @@
 //!
 //! What a pod sends that is not from its own address is stopped where its interface is known. What travels inside
 //! a bridge without an address of ours in it (link-local, multicast, broadcast) is stopped at each isolated pod's
-//! port where the ports are known ([`super::bridge`]), and on the whole bridge where they are not.
+//! port where the ports are known ([`super::bridge`]), and on the whole bridge where they are not. A link-local address
+//! that is known as a pod's is an address of ours.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use super::base::{self, RAW_PRIORITY};
-use super::{Attachment, Bridges, Options, destination, digit, has_isolated_pod, source};
+use super::interfaces::{
+    add_any_link_local, add_pairs, any_link_local, attached, interface_set, interfaces,
+    knows_link_local, link_local_of, pair,
+};
+use super::{Bridges, Options, destination, digit, has_isolated_pod, source};
 use crate::evaluate::NodeEgress;
-use crate::ir::{LocalPod, NodeIr};
+use crate::ir::NodeIr;
 use crate::model::{Cidr, Direction, Family};
-use crate::name::comment;
-use crate::ruleset::{Chain, Field, Hook, KeyType, Mask, Match, Rule, Set, Table, Value, Verdict};
+use crate::ruleset::{Chain, Field, Hook, Mask, Match, Rule, Table, Value, Verdict};
 
 /// ICMPv6 types of neighbour discovery that a pod may send: router solicitation, neighbour solicitation and
 /// advertisement.
@@ -42,8 +45,9 @@ pub(super) fn add(table: &mut Table, ir: &NodeIr, options: &Options) {
     ));
     if strict && attached(ir, options, true).next().is_some() {
         guards.extend(routed_link_local());
+        guards.extend(listener_report(ir, options));
     }
-    guards.extend(forged_source());
+    guards.extend(forged_source(ir, options));
     if strict {
         guards.push(not_a_bare_syn());
         table.add_chain(chain("not_a_bare_syn", drop_for_isolated()));
@@ -70,7 +74,7 @@ fn to_bridged(bridges: &Bridges) -> Option<Rule> {
 }
 
 /// Link-local on one side only: a router forwards that if it goes back out by the interface it came in by, as
-/// between two pods of a bridge by way of the node.
+/// between two pods of a bridge by way of the node. There the port is not asked whose address it is.
 fn routed_link_local() -> [Rule; 2] {
     let inside = || network("fe80::/10").into_iter().chain(network("ff00::/8"));
     let to_link_local = Match::is(Field::Ipv6Destination, network("fe80::/10"));
@@ -89,6 +93,17 @@ fn routed_link_local() -> [Rule; 2] {
             "routed link-local",
         ),
     ]
+}
+
+/// Multicast listener discovery of pods on a bridge whose link-local addresses are known: else their classes would judge
+/// it.
+fn listener_report(ir: &NodeIr, options: &Options) -> Option<Rule> {
+    // icmpv6 type { 130, 131, 132, 143 } ip6 hoplimit 1 ip6 saddr fe80::/10 ip6 daddr ff00::/8 accept
+    let to_group = Match::is(Field::Ipv6Destination, network("ff00::/8"));
+    let matches = listener_discovery_matches().into_iter();
+    let matches = matches.chain([from_link_local(), to_group]);
+    let why = "multicast listener discovery";
+    knows_link_local(ir, options, true).then(|| accepted(matches, why))
 }
 
 fn chain(name: &str, rules: Vec<Rule>) -> Chain {
@@ -183,13 +198,19 @@ fn has_unknown_port(ir: &NodeIr, options: &Options) -> bool {
 
 /// A known pod's address from where replies to it would not go: another pod's forgery.
 ///
-/// On a bridge whose ports are not known this cannot tell two pods apart.
-fn forged_source() -> Vec<Rule> {
+/// On a bridge whose ports are not known this cannot tell two pods apart. Routes say nothing of a link-local address: it
+/// is on each link that has such addresses at all, and a bridge need not have one for its pods to have some.
+fn forged_source(ir: &NodeIr, options: &Options) -> Vec<Rule> {
+    let on_links = [true, false].map(|bridged| knows_link_local(ir, options, bridged));
+    let on_links = on_links.contains(&true);
     let of_family = |family| {
         // ip saddr @local4 fib saddr . iif oif missing counter drop
         let local = Match::in_set([source(family)], format!("local{}", digit(family)));
+        // ip6 saddr != fe80::/10
+        let routed = (on_links && family == Family::Ipv6).then(|| from_link_local().negated());
         let nowhere = Match::is(Field::ReturnRoute, [Value::Symbol("missing")]);
-        dropped([local, nowhere], "forged source")
+        let matches = [local].into_iter().chain(routed).chain([nowhere]);
+        dropped(matches, "forged source")
     };
     Family::ALL.into_iter().map(of_family).collect()
 }
@@ -264,11 +285,14 @@ fn bridged_rules() -> Vec<Rule> {
 /// What is dropped of a pod to its own node besides what its class says: with [`NodeEgress::Policy`].
 pub(super) fn to_own_node(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     let mut rules = vec![neighbour_discovery(), listener_discovery()];
-    let isolated = interfaces(ir, options, false, |pod| {
-        pod.class(Direction::Egress).is_some()
+    let isolated = attached(ir, options, false).filter(|(attachment, pod)| {
+        pod.class(Direction::Egress).is_some() && link_local_of(attachment, pod).next().is_none()
     });
+    let isolated: BTreeSet<_> = isolated
+        .map(|(attachment, _)| attachment.interface.to_string())
+        .collect();
     if !isolated.is_empty() {
-        // iifname "veth0" ip6 saddr fe80::/10 counter drop
+        // iifname "veth0" ip6 saddr fe80::/10 counter drop: from which no map finds the pod.
         let from = Match::is(
             Field::InputInterface,
             isolated.into_iter().map(Value::Interface),
@@ -278,7 +302,7 @@ pub(super) fn to_own_node(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     if let Some(from) = from_unknown_port(ir, options) {
         rules.push(dropped([from, from_link_local()], "link-local"));
     }
-    rules.extend(forged_source());
+    rules.extend(forged_source(ir, options));
     if has_isolated_pod(ir) {
         rules.push(not_a_bare_syn());
     }
@@ -312,74 +336,6 @@ pub(super) fn to_own_pods(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     revocable.then(not_a_bare_syn).into_iter().collect()
 }
 
-/// The host's interfaces of the pods that the predicate finds, bridged or routed.
-pub(super) fn interfaces(
-    ir: &NodeIr,
-    options: &Options,
-    bridged: bool,
-    predicate: impl Fn(&LocalPod) -> bool,
-) -> BTreeSet<String> {
-    attached(ir, options, bridged)
-        .filter(|(_, pod)| predicate(pod))
-        .map(|(attachment, _)| attachment.interface.to_string())
-        .collect()
-}
-
-/// Pods with the host's end of their veth pair.
-pub(super) fn attached<'a>(
-    ir: &'a NodeIr,
-    options: &'a Options,
-    bridged: bool,
-) -> impl Iterator<Item = (&'a Attachment, &'a LocalPod)> {
-    let all = ir.pods.iter().flat_map(|(id, pod)| {
-        let attachments = options.attachments.get(id).into_iter().flatten();
-        attachments.map(move |attachment| (attachment, pod))
-    });
-    all.filter(move |(attachment, _)| attachment.bridged == bridged)
-}
-
-/// The set of interfaces.
-pub(super) fn interface_set(interfaces: BTreeSet<String>, text: &str) -> Set {
-    Set {
-        key: vec![KeyType::Interface],
-        interval: false,
-        comment: comment(text),
-        elements: interfaces
-            .into_iter()
-            .map(|name| vec![Value::Interface(name)])
-            .collect(),
-    }
-}
-
-/// `pairs4` and `pairs6`: each interface with its pod's addresses.
-pub(super) fn add_pairs(table: &mut Table, ir: &NodeIr, options: &Options, bridged: bool) {
-    for (family, kind) in [
-        (Family::Ipv4, KeyType::Ipv4Address),
-        (Family::Ipv6, KeyType::Ipv6Address),
-    ] {
-        let elements = attached(ir, options, bridged)
-            .flat_map(|(attachment, pod)| {
-                let is_there = move |address: &IpAddr| {
-                    let there = attachment.addresses.as_ref();
-                    there.is_none_or(|there| there.contains(address))
-                };
-                let addresses = pod.addresses.iter().copied().filter(is_there);
-                super::of_family(addresses, family).map(|address| {
-                    let interface = Value::Interface(attachment.interface.to_string());
-                    vec![interface, Value::Address(address)]
-                })
-            })
-            .collect();
-        let set = Set {
-            key: vec![KeyType::Interface, kind],
-            interval: false,
-            comment: comment("interface of each pod with the pod's addresses"),
-            elements,
-        };
-        table.add_set(format!("pairs{}", digit(family)), set);
-    }
-}
-
 /// What comes in by a routed pod's interface: only from the pod's addresses.
 fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
     let routed = interfaces(ir, options, false, |_| true);
@@ -388,6 +344,7 @@ fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
     }
     table.add_set("interfaces", interface_set(routed, "interfaces of pods"));
     add_pairs(table, ir, options, false);
+    add_any_link_local(table, ir, options, false);
     // iifname @interfaces goto from_pod
     let known = Match::in_set([Field::InputInterface], "interfaces");
     let rules = vec![Rule::verdict([known], Verdict::Goto("from_pod".into()))];
@@ -405,20 +362,8 @@ fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
         pair(Field::Ipv6Source, Family::Ipv6),
     ];
     rules.extend(from_no_address());
-    // Link-local packets end at the node: the forward hook never sees them.
-    rules.push(accepted(
-        [from_link_local()],
-        "link-local, to this node only",
-    ));
+    // To this node only: the forward hook never sees link-local packets of a link of its own.
+    rules.push(any_link_local());
     rules.push(dropped([], "forged source"));
     table.add_chain(chain("from_pod", rules));
-}
-
-/// `iifname . ip saddr @pairs4 accept`
-pub(super) fn pair(address: Field, family: Family) -> Rule {
-    let matches = Match::in_set(
-        [Field::InputInterface, address],
-        format!("pairs{}", digit(family)),
-    );
-    Rule::verdict([matches], Verdict::Accept)
 }

@@ -66,6 +66,11 @@ impl fmt::Display for Family {
     }
 }
 
+/// Whether the address is one of its link only (`fe80::/10`): hosts of other links may have it too.
+pub fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
+}
+
 /// The value of an address in network order.
 pub(crate) fn bits_of(address: IpAddr) -> u128 {
     match address {

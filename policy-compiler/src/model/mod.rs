@@ -13,7 +13,7 @@ mod port;
 mod selector;
 
 pub(crate) use address::bits_of;
-pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family};
+pub use address::{AddressRange, AddressRanges, Cidr, CidrError, Family, is_link_local};
 pub use cluster::{Cluster, Owner};
 pub use interface::{InterfaceName, InterfaceNameError};
 pub use name::{NamespacedName, PolicyId};

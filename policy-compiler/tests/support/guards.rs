@@ -4,15 +4,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use policy_compiler::evaluate::{Connection, NodeEgress, Transport, Verdict, evaluate};
-use policy_compiler::model::{Cluster, Direction, Pod, Protocol};
+use policy_compiler::model::{Cluster, Direction, Pod, Protocol, is_link_local};
 
-use super::network::{Attached, End, Leg, Setting, interface, number};
+use super::interactions;
+use super::network::{Attached, End, Leg, Setting, interface, link_local, number};
 use super::walk::Walk;
 use super::walk::packet::{Content, Header, Packet, SYN, State};
 
 /// Link layer discovery (LLDP).
 const LLDP: u16 = 0x88cc;
 const SOLICITATION: u8 = 135;
+const ECHO: u8 = 128;
 const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
 const ROUTERS_ONLY: [u8; 2] = [134, 137];
 const LISTENER_DISCOVERY: [u8; 4] = [130, 131, 132, 143];
@@ -39,6 +41,10 @@ struct Local {
     ingress: bool,
     four: Option<IpAddr>,
     six: Option<IpAddr>,
+    /// What it has on its link.
+    on_link: IpAddr,
+    /// Whether the rules know it by that.
+    on_link_known: bool,
 }
 
 impl Guards<'_> {
@@ -96,7 +102,12 @@ impl Guards<'_> {
                 egress: isolated(pod, Direction::Egress),
                 ingress: isolated(pod, Direction::Ingress),
                 four: addresses.iter().copied().find(IpAddr::is_ipv4),
-                six: addresses.iter().copied().find(IpAddr::is_ipv6),
+                six: addresses
+                    .iter()
+                    .copied()
+                    .find(|address| address.is_ipv6() && !is_link_local(address)),
+                on_link: link_local(number(self.cluster, pod)),
+                on_link_known: addresses.iter().any(is_link_local),
             })
         });
         local.collect()
@@ -121,7 +132,10 @@ impl Guards<'_> {
     ) -> Result<(), String> {
         let own = [from.four, from.six];
         let strangers = ["203.0.113.9", "2001:db8::9", "0.0.0.0", "::"].map(address);
+        let others = [address("fe80::9"), to.on_link].map(Some);
+        let others = others.into_iter().filter(|_| from.on_link_known);
         let sources = strangers.into_iter().map(Some).chain([to.four, to.six]);
+        let sources = sources.chain(others);
         for source in sources
             .flatten()
             .filter(|source| !own.contains(&Some(*source)))
@@ -132,12 +146,17 @@ impl Guards<'_> {
                 "2001:db8::8"
             };
             for state in [State::New, State::Established] {
-                let mut packet = udp(source, address(destination));
+                let on_link = is_link_local(&source).then_some(to.on_link);
+                let mut packet = udp(source, on_link.unwrap_or(address(destination)));
                 packet.state = state;
                 say("from another's address", leg, packet, Verdict::Deny)?;
             }
+            if is_link_local(&source) {
+                let packet = icmpv6(source, address("ff02::1"), SOLICITATION, 255);
+                say("discovery as another", leg, packet, Verdict::Deny)?;
+            }
         }
-        for source in [from.six, Some(address("fe80::1"))].into_iter().flatten() {
+        for source in [from.six, Some(from.on_link)].into_iter().flatten() {
             for kind in ROUTERS_ONLY {
                 for hop_limit in [255, 64] {
                     let packet = icmpv6(source, address("ff02::1"), kind, hop_limit);
@@ -194,7 +213,7 @@ impl Guards<'_> {
                 Verdict::Allow
             }
         };
-        let link_local = address("fe80::1");
+        let link_local = from.on_link;
         for kind in NEIGHBOUR_DISCOVERY {
             let packet = icmpv6(link_local, address("ff02::1"), kind, 255);
             say("neighbour discovery", leg, packet, Verdict::Allow)?;
@@ -211,22 +230,52 @@ impl Guards<'_> {
             say("listener discovery", leg, packet, Verdict::Allow)?;
         }
         // The same with another hop limit has been routed, and is like anything else from a link-local address.
-        let closed = whole || (from.known && from.egress) || (to.known && to.ingress);
-        for packet in [
-            udp(link_local, address("fe80::2")),
-            udp(link_local, to.six.unwrap_or(address("fd00::99"))),
-            icmpv6(link_local, address("fe80::2"), SOLICITATION, 254),
-            icmpv6(link_local, address("ff02::16"), 143, 2),
-        ] {
-            // Link-local on one side only is never routed where ports are known and a pod is isolated.
-            let Content::Ip { destination, .. } = packet.content else {
-                continue;
-            };
-            let one_side = !is_link_local(destination) && !destination.is_multicast();
-            if one_side && !closed {
-                continue;
+        // One that is known is judged; of the others none passes to and from isolated pods.
+        let closed = whole
+            || (!from.on_link_known && ((from.known && from.egress) || (to.known && to.ingress)));
+        let transports = interactions::transports(self.cluster).into_iter();
+        let packets = transports.flat_map(|transport| {
+            [to.on_link, address("fe80::2"), address("ff02::16")]
+                .map(|destination| first(link_local, destination, transport))
+        });
+        let discovery = [
+            (
+                icmpv6(link_local, to.on_link, SOLICITATION, 254),
+                to.on_link,
+            ),
+            (
+                icmpv6(link_local, address("ff02::16"), 143, 2),
+                address("ff02::16"),
+            ),
+        ];
+        let discovery = discovery.map(|(packet, destination)| {
+            (packet, connection(link_local, destination, Transport::Icmp))
+        });
+        for (packet, connection) in packets.chain(discovery) {
+            let destination = connection.destination;
+            let hidden = to.known && to.ingress && !(to.on_link_known && destination == to.on_link);
+            let judged = evaluate(self.cluster, connection, self.setting.node_egress).verdict;
+            let expected = judged.max(verdict(closed || hidden));
+            say("link-local", leg, packet, expected)?;
+        }
+        // Link-local on one side only is never routed where ports are known and a pod is isolated.
+        let strict = from.known && from.egress || to.known && to.ingress;
+        if whole || strict {
+            let six = to.six.unwrap_or(address("fd00::99"));
+            say(
+                "link-local on one side",
+                leg,
+                udp(link_local, six),
+                Verdict::Deny,
+            )?;
+            if let Some(six) = from.six {
+                say(
+                    "link-local on one side",
+                    leg,
+                    udp(six, to.on_link),
+                    Verdict::Deny,
+                )?;
             }
-            say("link-local", leg, packet, verdict(closed))?;
         }
         // Who sends it is judged as for any destination outside; whom it reaches may only be who is not isolated.
         for (destination, kind, destination_type) in [
@@ -283,7 +332,7 @@ impl Guards<'_> {
         say: &mut impl FnMut(&str, &Leg<'_>, Packet, Verdict) -> Result<(), String>,
     ) -> Result<(), String> {
         let leg = &self.leg(from, End::Host);
-        let link_local = address("fe80::1");
+        let link_local = from.on_link;
         for kind in NEIGHBOUR_DISCOVERY {
             let packet = icmpv6(link_local, address("fe80::2"), kind, 255);
             say("neighbour discovery", leg, packet, Verdict::Allow)?;
@@ -297,15 +346,18 @@ impl Guards<'_> {
         let whole = whole && self.setting.attached.is_bridged();
         let closed = match self.setting.node_egress {
             NodeEgress::Allow => false,
-            NodeEgress::Policy => whole || (from.known && from.egress),
+            NodeEgress::Policy => whole || (from.known && from.egress && !from.on_link_known),
         };
-        let expected = if closed {
-            Verdict::Deny
-        } else {
-            Verdict::Allow
-        };
-        let packet = udp(link_local, address("fe80::2"));
-        say("link-local to the node", leg, packet, expected)?;
+        for transport in interactions::transports(self.cluster) {
+            let (packet, connection) = first(link_local, address("fe80::2"), transport);
+            let egress = evaluate(self.cluster, connection, self.setting.node_egress).egress;
+            let expected = match self.setting.node_egress {
+                _ if closed => Verdict::Deny,
+                NodeEgress::Allow => Verdict::Allow,
+                NodeEgress::Policy => egress.verdict,
+            };
+            say("link-local to the node", leg, packet, expected)?;
+        }
         for kind in ROUTERS_ONLY.into_iter().filter(|_| from.known || whole) {
             let packet = icmpv6(link_local, address("fe80::2"), kind, 255);
             say("what routers send to the node", leg, packet, Verdict::Deny)?;
@@ -320,8 +372,34 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
+/// The first packet of a connection, with that.
+fn first(source: IpAddr, destination: IpAddr, transport: Transport) -> (Packet, Connection) {
+    let header = match transport {
+        Transport::Port(protocol, port) => Header::Port {
+            protocol,
+            port,
+            flags: SYN,
+        },
+        Transport::Icmp => Header::Icmp {
+            kind: ECHO,
+            checksum: 3,
+        },
+    };
+    let packet = Packet::new(Content::Ip {
+        source,
+        destination,
+        hop_limit: 64,
+        transport: header,
+    });
+    (packet, connection(source, destination, transport))
+}
+
+fn connection(source: IpAddr, destination: IpAddr, transport: Transport) -> Connection {
+    Connection {
+        source,
+        destination,
+        transport,
+    }
 }
 
 fn udp(source: IpAddr, destination: IpAddr) -> Packet {

@@ -17,6 +17,8 @@ pub(crate) const NODES: [&str; 2] = ["n1", "n2"];
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const PORT_NAMES: [&str; 2] = ["http", "dns"];
 const LAST_PORT: u16 = 5;
+/// Pods have so many link-local addresses.
+const LINK_LOCAL: u8 = 3;
 
 pub(crate) fn v4(host: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, host).into()
@@ -24,6 +26,11 @@ pub(crate) fn v4(host: u8) -> IpAddr {
 
 pub(crate) fn v6(host: u8) -> IpAddr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into()
+}
+
+/// That of a pod of which an interface is known.
+pub(crate) fn link_local(host: u8) -> IpAddr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host.into()).into()
 }
 
 fn cidr(v6_family: bool, host: u8, length: u8) -> Cidr {
@@ -111,7 +118,11 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
     ];
     let place = (0..NAMESPACES.len(), option::weighted(0.9, 0..NODES.len()));
     // Some addresses are claimed twice, and some pods have none.
-    let addresses = (option::weighted(0.8, 0..8u8), option::weighted(0.5, 0..8u8));
+    let addresses = (
+        option::weighted(0.8, 0..8u8),
+        option::weighted(0.5, 0..8u8),
+        option::weighted(0.6, 0..LINK_LOCAL),
+    );
     let presence = prop_oneof![
         8 => Just(Presence::Listed),
         2 => Just(Presence::Attached),
@@ -123,7 +134,7 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
         move |(
             (namespace, node),
             labels,
-            (four, six),
+            (four, six, on_link),
             ports,
             (host_network, terminating, (phase, presence)),
         )| Pod {
@@ -139,7 +150,11 @@ fn pod(index: usize) -> impl Strategy<Value = Pod> {
                 (true, Some(node)) => vec![v4(8 + node as u8)],
                 // A pod that is on no node yet has no address.
                 (_, None) => vec![],
-                (false, Some(_)) => four.map(v4).into_iter().chain(six.map(v6)).collect(),
+                (false, Some(_)) => {
+                    let on_link = on_link.filter(|_| presence != Presence::Listed);
+                    let six = six.map(v6).into_iter().chain(on_link.map(link_local));
+                    four.map(v4).into_iter().chain(six).collect()
+                }
             },
             ports: ports.into(),
         },
@@ -211,7 +226,9 @@ pub(crate) fn connections() -> Vec<Connection> {
     transports.push(Transport::Icmp);
     let hosts = || (0..10).chain([14]);
     let mut connections = Vec::new();
-    for family in [v4, v6] {
+    for family in [v4, v6, link_local] {
+        let is_there = move |host: &u8| family(*host) != link_local(*host) || *host <= LINK_LOCAL;
+        let hosts = || hosts().filter(is_there);
         for source in hosts() {
             for destination in hosts().filter(|destination| *destination != source) {
                 for transport in &transports {

@@ -2,6 +2,7 @@
 //! that hands packets to the hooks of IP (br_netfilter).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 
 use policy_compiler::evaluate::{Connection, NodeEgress};
 use policy_compiler::lower::{Attachment, Bridges, Merging, Options};
@@ -93,6 +94,23 @@ impl Setting {
             ..Options::default()
         }
     }
+}
+
+/// The cluster in which every other pod whose interface is known is known by its link-local address too.
+pub(crate) fn with_link_local(mut cluster: Cluster, attached: Attached) -> Cluster {
+    for (number, pod) in cluster.pods.clone().values().enumerate() {
+        if pod.is_on_pod_network() && attached.knows(number) && number % 2 == 0 {
+            let mut pod = pod.clone();
+            pod.addresses.push(link_local(number));
+            cluster.add_pod(pod);
+        }
+    }
+    cluster
+}
+
+/// What the pod of this number has on its link, whether that is known or not.
+pub(crate) fn link_local(number: usize) -> IpAddr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, number as u16).into()
 }
 
 fn name(text: &str) -> InterfaceName {

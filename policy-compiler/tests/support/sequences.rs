@@ -163,7 +163,8 @@ fn options() -> impl Strategy<Value = Options> {
                 };
                 // Some have an interface for each half of the addresses.
                 let half = |even| {
-                    let all = (0..8).flat_map(|last| [support::v4(last), support::v6(last)]);
+                    let of = [support::v4, support::v6, support::link_local];
+                    let all = (0..8).flat_map(|last| of.map(|address| address(last)));
                     let half = all.enumerate().filter(move |(at, _)| (at % 2 == 0) == even);
                     Some(half.map(|(_, address)| address).collect())
                 };

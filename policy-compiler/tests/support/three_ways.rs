@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::guards::Guards;
 use super::interactions::{self, NODES};
-use super::network::{Attached, End, Leg, Setting, UPLINK, legs};
+use super::network::{self, Attached, End, Leg, Setting, UPLINK, legs};
 use super::owners;
 use super::walk::packet::{ACK, Content, Header, Packet, RST, SYN, State};
 use super::walk::{Stop, Walk};
@@ -80,7 +80,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let setting = (attached, node_egress, merging);
     (interactions::cluster(), setting).prop_map(|(cluster, (attached, node_egress, merging))| {
         World {
-            cluster,
+            cluster: network::with_link_local(cluster, attached),
             setting: Setting {
                 attached,
                 node_egress,

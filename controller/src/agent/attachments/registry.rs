@@ -16,7 +16,7 @@ use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
 use kernel::{Kind, Link, LinkError, LinkEvent, LinkWatch, Links, NetworkNamespace};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
-use policy_compiler::model::InterfaceName;
+use policy_compiler::model::{InterfaceName, is_link_local};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
@@ -267,7 +267,12 @@ impl Registry {
         taken: &BTreeMap<IpAddr, AttachmentId>,
         bridges: &mut BTreeMap<String, Result<(), String>>,
     ) -> Option<(String, String)> {
-        for address in &record.addresses {
+        // A link-local address is one of its link, and other links may have it too.
+        for address in record
+            .addresses
+            .iter()
+            .filter(|address| !is_link_local(address))
+        {
             if node.addresses.contains(address) {
                 return Some((
                     format!("{address} is an address of the node"),

@@ -10,7 +10,7 @@ use kernel::{Error, Found, Halted, Object, Refusal};
 use nix::errno::Errno;
 use policy_compiler::delta::delta;
 use policy_compiler::lower::close;
-use policy_compiler::model::{Owner, PolicyId};
+use policy_compiler::model::{Owner, PolicyId, is_link_local};
 use policy_compiler::ruleset::Ruleset;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -273,9 +273,11 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 continue;
             };
             let pod = &attachment.pod;
+            // Pods of two links may have the same link-local address: the rules know one of them by it.
             let is_owner = |address: &&IpAddr| {
-                matches!(cluster.owner(**address), Owner::Pod(owner)
-                    if owner.id.namespace == pod.namespace && owner.id.name == pod.name)
+                is_link_local(address)
+                    || matches!(cluster.owner(**address), Owner::Pod(owner)
+                        if owner.id.namespace == pod.namespace && owner.id.name == pod.name)
             };
             let why = match attachment
                 .addresses
