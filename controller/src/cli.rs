@@ -96,7 +96,7 @@ pub enum Command {
     /// Say which flows a change of objects opens and closes
     #[command(after_help = diff::EXAMPLES)]
     Diff(Diff),
-    /// Print the objects or the rules that the agent of this node has
+    /// Print the objects, the interfaces of pods, or the rules that the agent of this node has
     #[command(after_help = status::DUMP_EXAMPLES)]
     Dump(Dump),
     /// Say whether a flow is allowed, and why
@@ -128,6 +128,7 @@ Examples:
   picket compile -f manifests/ --node node-1 -o json | nft -j -f -  load them (once, into a kernel without ours)
   kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1 -o ir
   picket compile -f manifests/ --node node-1 --budget rules=50000,elements=500000
+  picket compile -f cluster.json --attachments node.json --node node-1  what is in force, of an agent's dumps
 
 A namespace whose policies need more on the node than its budget is not compiled: the rules are printed with its pods
 closed, which then send and receive nothing, an error names the policies, and the exit code is 1.";
@@ -227,6 +228,9 @@ pub struct Compile {
     /// A bridge that carries pods, repeatable; without any, every bridge is taken for one
     #[arg(long = "bridge", value_name = "NAME")]
     pub bridges: Vec<String>,
+    /// The interfaces of the node's pods, as picket dump attachments prints them; without it none is known
+    #[arg(long, value_name = "FILE")]
+    pub attachments: Option<PathBuf>,
     /// Budgets.
     #[command(flatten)]
     pub budget: BudgetArg,

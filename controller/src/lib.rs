@@ -10,6 +10,7 @@
 //! ```
 
 pub mod agent;
+pub mod attachments;
 pub mod budget;
 pub mod cli;
 pub mod cluster;

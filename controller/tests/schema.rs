@@ -76,11 +76,13 @@ fn of_agents(outputs: &mut BTreeMap<&'static str, Vec<Value>>) {
         ..world::snapshot()
     };
     for snapshot in [world::snapshot(), world::unwell(), unready] {
-        let agent = Agent::start(snapshot);
+        let agent = Agent::start(world::attached(snapshot));
         until("the socket", || agent.client().ok());
         let run_dir = agent.run_dir();
         let status = printed(&["status", "-o", "json", "--run-dir", run_dir]);
         outputs.entry("status").or_default().extend(status);
+        let interfaces = printed(&["dump", "attachments", "--run-dir", run_dir]);
+        outputs.entry("attachments").or_default().extend(interfaces);
         let flows = format!("{run_dir}/flows.jsonl");
         let flow = |to| {
             format!(

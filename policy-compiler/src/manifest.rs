@@ -40,7 +40,8 @@ pub fn node(node: &Node) -> Value {
     value
 }
 
-fn pod(pod: &Pod) -> Value {
+/// The pod. What tells that it is there besides its object is left out.
+pub fn pod(pod: &Pod) -> Value {
     // A container each, since only so a name may be there twice.
     let containers = pod.ports.iter().zip(0..).map(|(port, index)| {
         let mut entry = json!({"containerPort": port.port, "protocol": port.protocol});

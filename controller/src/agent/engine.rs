@@ -24,7 +24,7 @@ use cni_chain::attachment::{Attachment, AttachmentId};
 use futures::FutureExt;
 use policy_compiler::budget::Budgets;
 use policy_compiler::index::{Index, Object, ObjectId};
-use policy_compiler::lower::Options;
+use policy_compiler::lower::{self, Options};
 use policy_compiler::model::{Cluster, NamespacedName, PolicyId};
 use policy_compiler::ruleset::Ruleset;
 use tokio::sync::watch;
@@ -120,6 +120,8 @@ struct InForce {
     ruleset: Ruleset,
     effective: Cluster,
     closed: BTreeSet<NamespacedName>,
+    interfaces: Arc<lower::Attachments>,
+    unknown: BTreeMap<IpAddr, NamespacedName>,
     attachments: Arc<BTreeMap<AttachmentId, Standing>>,
 }
 
@@ -210,6 +212,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             drift_repairs: 0,
             drift_alarm: false,
             last_success: None,
+            interfaces: Arc::default(),
+            unknown: BTreeMap::new(),
             attachments: Arc::default(),
             attached: Arc::default(),
         };
@@ -229,6 +233,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
                 ruleset: Ruleset::default(),
                 effective: index.effective(),
                 closed: BTreeSet::new(),
+                interfaces: Arc::default(),
+                unknown: BTreeMap::new(),
                 attachments: Arc::default(),
             },
             refused: BTreeMap::new(),
@@ -513,6 +519,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             drift_repairs: self.drift_repairs,
             drift_alarm: self.repairs.alarm(Instant::now()),
             last_success: self.last_success,
+            interfaces: Arc::clone(&self.in_force.interfaces),
+            unknown: self.in_force.unknown.clone(),
             attachments: Arc::clone(&self.in_force.attachments),
             attached: self.settings.attached.borrow().clone(),
         });

@@ -1,12 +1,14 @@
 //! What the agent has in force, for whoever asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use cni_chain::attachment::AttachmentId;
 use policy_compiler::budget::Exceeded;
 use policy_compiler::evaluate::NodeEgress;
+use policy_compiler::lower;
 use policy_compiler::model::{Cluster, NamespacedName, PolicyId};
 use policy_compiler::ruleset::Ruleset;
 
@@ -52,6 +54,10 @@ pub struct Snapshot {
     pub drift_alarm: bool,
     /// When the kernel was last equal to the objects; for people, as this clock may jump.
     pub last_success: Option<SystemTime>,
+    /// The interfaces with which the rules in force were made.
+    pub interfaces: Arc<lower::Attachments>,
+    /// Addresses of interfaces of which nobody knows what they may pass: closed in what is in force.
+    pub unknown: BTreeMap<IpAddr, NamespacedName>,
     /// The interfaces of this node's pods, and whether what these may do is in force.
     pub attachments: Arc<BTreeMap<AttachmentId, Standing>>,
     /// The interfaces that are there now, with those that may not be any pod's.

@@ -14,6 +14,7 @@ Exit code 0 if nothing is wrong, 1 if something is, 2 if no agent answers. Only 
 pub(super) const DUMP_EXAMPLES: &str = "\
 Examples:
   picket dump objects > cluster.json     for picket compile, explain, lint or matrix -f cluster.json
+  picket dump attachments > node.json    for picket compile -f cluster.json --attachments node.json
   picket dump rules                      what is in force, as nft text
 
 Only root and the agent's own user may ask. Exit code 2 if no agent answers.";
@@ -45,6 +46,8 @@ pub struct Dump {
 pub enum Dumped {
     /// Its objects, as a List that other commands read with -f -
     Objects,
+    /// The interfaces of this node's pods, as one JSON object
+    Attachments,
     /// The rules that it has in force, as nft text
     Rules,
 }

@@ -31,6 +31,7 @@ pub(super) fn dump(arguments: &Dump) -> anyhow::Result<Outcome> {
     let mut client = Client::connect(&arguments.run_dir.run_dir)?;
     let kind = match arguments.what {
         Dumped::Objects => Kind::Objects,
+        Dumped::Attachments => Kind::Attachments,
         Dumped::Rules => Kind::Rules,
     };
     let text: String = client.ask(kind, None)?;

@@ -18,6 +18,9 @@ use super::world::{CLOSED, Family, TIGHT, address};
 use super::{Pods, until};
 use crate::live::{Agent, PATIENCE};
 
+#[path = "dumps.rs"]
+mod dumps;
+
 /// After so long nobody answers any more: once and again TCP has asked by then.
 pub(super) const UNANSWERED: Duration = Duration::from_millis(1500);
 

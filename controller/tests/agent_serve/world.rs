@@ -21,8 +21,8 @@ use controller::{cluster, source};
 use policy_compiler::budget::{Budgets, Resource};
 use policy_compiler::evaluate::NodeEgress;
 use policy_compiler::index::{Index, Object};
-use policy_compiler::lower::Options;
-use policy_compiler::model::{Cluster, NamespacedName};
+use policy_compiler::lower::{Attachment, Attachments, Options};
+use policy_compiler::model::{Cluster, InterfaceName, NamespacedName, Presence};
 use policy_compiler::validate;
 use tokio::sync::watch;
 
@@ -109,8 +109,35 @@ pub(crate) fn snapshot_of(index: &Index) -> Snapshot {
         drift_repairs: 0,
         drift_alarm: false,
         last_success: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)),
+        interfaces: Default::default(),
+        unknown: Default::default(),
         attachments: Default::default(),
         attached: Default::default(),
+    }
+}
+
+/// With interfaces of pods: of one of these there is no object any more, and of another nobody knows what it may pass.
+pub(crate) fn attached(snapshot: Snapshot) -> Snapshot {
+    let mut cluster = snapshot.cluster.clone();
+    let mut interfaces = Attachments::new();
+    for (name, presence) in [("web", Presence::Attached), ("db", Presence::Orphaned)] {
+        let mut pod = cluster.pods[&NamespacedName::new("shop", name)].clone();
+        pod.presence = presence;
+        pod.addresses.push("fe80::1".parse().unwrap());
+        let attachment = Attachment {
+            interface: InterfaceName::new(&format!("veth-{name}")).unwrap(),
+            bridged: name == "db",
+            addresses: Some(pod.addresses.iter().copied().collect()),
+        };
+        interfaces.insert(pod.id.to_string(), vec![attachment]);
+        cluster.add_pod(pod);
+    }
+    let gone = NamespacedName::new("shop", "gone");
+    Snapshot {
+        cluster,
+        interfaces: Arc::new(interfaces),
+        unknown: [("10.0.1.9".parse().unwrap(), gone)].into(),
+        ..snapshot
     }
 }
 

@@ -158,6 +158,8 @@ fn snapshot() -> Snapshot {
         drift_repairs: 0,
         drift_alarm: false,
         last_success: None,
+        interfaces: Default::default(),
+        unknown: Default::default(),
         attachments: Default::default(),
         attached: Default::default(),
     }

@@ -3,6 +3,7 @@
 use controller::agent::preflight::Finding;
 use controller::agent::server::LiveAnswer;
 use controller::agent::status::Status;
+use controller::attachments::Document;
 use controller::diff::Report;
 use controller::flow::{Answer, Question};
 use controller::lint::FindingLine;
@@ -18,7 +19,8 @@ pub(crate) type Made = (&'static str, &'static str, fn() -> Schema);
 
 /// Every schema, by name. Another output is another line.
 #[rustfmt::skip]
-pub(crate) const SCHEMAS: [Made; 10] = [
+pub(crate) const SCHEMAS: [Made; 11] = [
+    ("attachments", "picket dump attachments", output::<Document>),
     ("compile-ir", "picket compile -o ir", output::<NodeIr>),
     ("diff", "picket diff -o json", output::<Report>),
     ("explain", "A line of picket explain -o json", || without_packet(output::<Answer>())),

@@ -20,6 +20,7 @@ fn is_optional(schema: &str, field: &str) -> bool {
         // Without an answer there is nothing in force.
         "explain-live" => &["id", "in_force"],
         "flow" => &["id", "port", "family"],
+        "attachments" => &["object"],
         _ => &[],
     };
     optional.contains(&field)
@@ -68,8 +69,8 @@ fn of_fields(schema: &str, is_map: bool, fields: &Map<String, Value>) -> Vec<(St
         if !is_map && !is_optional(schema, name) {
             mutants.push((format!("{name} lost"), without.into()));
         }
-        // An id is whatever the asker gave.
-        if name == "id" {
+        // An id is whatever the asker gave, and an object is Kubernetes' own.
+        if name == "id" || name == "object" {
             continue;
         }
         for (what, mutant) in of(schema, name, value) {

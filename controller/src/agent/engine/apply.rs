@@ -223,6 +223,8 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             ruleset: known.ruleset.clone(),
             effective: self.index.effective(),
             closed: self.index.closed().clone(),
+            interfaces: Arc::new(self.joined.interfaces()),
+            unknown: self.joined.unknown(),
             attachments: Arc::new(self.standings()),
         };
         self.known = Some(known);

@@ -83,6 +83,8 @@ fn snapshot(limit: usize, refused: &[(&str, &str)]) -> Arc<Snapshot> {
         drift_repairs: 0,
         drift_alarm: false,
         last_success: None,
+        interfaces: Default::default(),
+        unknown: Default::default(),
         attachments: Default::default(),
         attached: Default::default(),
     })

@@ -9,6 +9,7 @@ use super::{Dump, LiveAnswer};
 use crate::agent::revoke;
 use crate::agent::snapshot::Snapshot;
 use crate::agent::status::Status;
+use crate::attachments::Document;
 use crate::flow::read_lines;
 
 /// Answers a line; or says why not.
@@ -24,6 +25,10 @@ pub(super) fn answer(
         Kind::Objects => {
             let list = serde_json::to_string_pretty(&dump(&snapshot.cluster, &snapshot.node));
             raw(&list.map_err(|error| error.to_string())?)
+        }
+        Kind::Attachments => {
+            let document = serde_json::to_string_pretty(&Document::of(snapshot));
+            raw(&document.map_err(|error| error.to_string())?)
         }
         Kind::Rules => raw(&render::text(&snapshot.ruleset)),
         Kind::Explain => {

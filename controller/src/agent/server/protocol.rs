@@ -42,6 +42,8 @@ pub enum Kind {
     Status,
     /// The objects, as the text of a List.
     Objects,
+    /// The interfaces of pods, as the text of a [`Document`](crate::attachments::Document).
+    Attachments,
     /// The rules in force, as nft text.
     Rules,
     /// A [`LiveAnswer`](super::LiveAnswer).
