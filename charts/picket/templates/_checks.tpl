@@ -1,0 +1,73 @@
+{{- /* What values must not say together, and what must not be in the cluster. */ -}}
+{{- define "picket.check" -}}
+{{- if and .Values.agent.setBridgeNetfilter (not .Values.agent.bridges) }}
+{{- fail "agent.setBridgeNetfilter: name the bridges in agent.bridges" }}
+{{- end }}
+{{- $isLoopback := or (hasPrefix "127." .Values.metrics.bindAddress) (eq "::1" .Values.metrics.bindAddress) }}
+{{- if and .Values.metrics.podMonitor.enabled $isLoopback }}
+{{- fail (printf "metrics.podMonitor.enabled: Prometheus can not reach %s of a node: set metrics.bindAddress to 0.0.0.0 or ::" .Values.metrics.bindAddress) }}
+{{- end }}
+{{- if and .Values.cni.install (not (include "picket.confDir" .)) }}
+{{- fail (printf "platform %s: there is no configuration into which the CNI plugin can be put: set cni.install=false; a pod's policies are in force then as soon as the agent knows the pod, and not before the pod starts" .Values.platform) }}
+{{- end }}
+{{- if and (not .Values.serviceAccount.create) .Values.rbac.create (not .Values.serviceAccount.name) }}
+{{- fail "serviceAccount.name: name the account that is there, or every pod of the namespace that names none would have the agent's rights" }}
+{{- end }}
+{{- if eq .Values.checks.otherRelease "fail" }}
+{{- range (include "picket.otherReleases" . | fromYamlArray) }}
+{{- fail (printf "picket is in this cluster already: DaemonSet %s. Two agents can not be on one node: upgrade that release, or uninstall it first. If the two have different nodes (nodeSelector), set checks.otherRelease=warn." .) }}
+{{- end }}
+{{- end }}
+{{- if eq .Values.checks.otherEngines "fail" }}
+{{- range (include "picket.otherEngines" . | fromYamlArray) }}
+{{- fail (printf "%s is in this cluster. A connection passes only if both it and picket allow it. Let one of them enforce NetworkPolicy, or set checks.otherEngines=warn." .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* DaemonSets of agents that are not this release's, as NAMESPACE/NAME of release NAMESPACE/NAME. */ -}}
+{{- define "picket.otherReleases" -}}
+{{- $found := list }}
+{{- if ne .Values.checks.otherRelease "ignore" }}
+{{- range (lookup "apps/v1" "DaemonSet" "" "").items }}
+{{- $labels := default (dict) .metadata.labels }}
+{{- if and (eq (get $labels "app.kubernetes.io/part-of") "picket") (eq (get $labels "app.kubernetes.io/component") "agent") }}
+{{- $annotations := default (dict) .metadata.annotations }}
+{{- $name := get $annotations "meta.helm.sh/release-name" }}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" }}
+{{- if not (and (eq $name $.Release.Name) (eq $namespace $.Release.Namespace)) }}
+{{- $found = append $found (printf "%s/%s of the release %s/%s" .metadata.namespace .metadata.name $namespace $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $found | toYaml }}
+{{- end }}
+
+{{- /* Programs that enforce NetworkPolicy, by their DaemonSets. Others than these are found by the agent, in the kernel. */ -}}
+{{- define "picket.otherEngines" -}}
+{{- $engines := dict
+  "antrea-agent" "Antrea"
+  "azure-npm" "Azure NPM"
+  "anetd" "GKE Dataplane V2"
+  "calico-node" "Calico"
+  "canal" "Calico (canal)"
+  "cilium" "Cilium"
+  "kindnet" "kindnet"
+  "kube-network-policies" "kube-network-policies"
+  "kube-ovn-cni" "kube-ovn"
+  "kube-router" "kube-router"
+  "ovnkube-node" "OVN-Kubernetes"
+  "romana-agent" "Romana"
+  "weave-net" "Weave Net"
+}}
+{{- $found := list }}
+{{- if ne .Values.checks.otherEngines "ignore" }}
+{{- range (lookup "apps/v1" "DaemonSet" "" "").items }}
+{{- with get $engines .metadata.name }}
+{{- $found = append $found . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $found | uniq | sortAlpha | toYaml }}
+{{- end }}
