@@ -1,0 +1,110 @@
+//! The programs that `./setup` installs, and what helm makes of the chart.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::Folder;
+
+/// The chart.
+pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/picket");
+
+/// The values that it is tried with, `NAME.values.yaml`, and what comes of them, `NAME.yaml`.
+pub(crate) const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/chart");
+
+/// Where the release is.
+pub(crate) const NAMESPACE: &str = "kube-system";
+
+/// A program that `./setup` installs.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let folder = match std::env::var_os("PICKET_TOOLS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools"),
+    };
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is not there: run testdata/chart/install-tools {}, as ./setup does",
+        path.display(),
+        folder.display()
+    );
+    path
+}
+
+/// Helm, which knows nothing of this machine's user. `home` has what it keeps.
+pub(crate) fn helm(home: &Folder) -> Command {
+    let mut helm = Command::new(tool("helm"));
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        helm.env(name, home.path().join(name));
+    }
+    for name in ["KUBECONFIG", "HELM_NAMESPACE", "HELM_DRIVER"] {
+        helm.env_remove(name);
+    }
+    helm.env("HOME", home.path()).stdin(Stdio::null());
+    helm
+}
+
+/// What it wrote on stdout, or else on stderr.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    match status.success() {
+        true => Ok(text(stdout)),
+        false => Err(format!("{}{}", text(stdout), text(stderr))),
+    }
+}
+
+/// `helm template` with more arguments.
+pub(crate) fn template(arguments: &[&str]) -> Result<String, String> {
+    let home = Folder::new("helm");
+    let mut helm = helm(&home);
+    helm.args(["template", "picket", CHART, "--namespace", NAMESPACE]);
+    run(helm.args(arguments))
+}
+
+/// The objects of `helm template` with these values.
+pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
+    let set: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
+    documents(&template(&set).unwrap())
+}
+
+/// The YAML documents that are something.
+pub(crate) fn documents(text: &str) -> Vec<Value> {
+    let mut documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    documents.retain(|document| !document.is_null());
+    documents
+}
+
+/// The one object of this kind and name.
+pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let mut found = objects
+        .iter()
+        .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let first = found.next().unwrap_or_else(|| panic!("no {kind} {name}"));
+    assert!(found.next().is_none(), "two {kind}s {name}");
+    first
+}
+
+/// Names of the matrix' values.
+pub(crate) fn matrix() -> Vec<String> {
+    let files = std::fs::read_dir(MATRIX).unwrap();
+    let mut names: Vec<_> = files
+        .filter_map(|file| {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            Some(name.strip_suffix(".values.yaml")?.to_owned())
+        })
+        .collect();
+    names.sort();
+    assert!(names.len() > 3, "{names:?}");
+    names
+}
+
+/// A file of values of the matrix.
+pub(crate) fn values(name: &str) -> String {
+    format!("{MATRIX}/{name}.values.yaml")
+}
