@@ -168,7 +168,8 @@ impl RunDir {
     }
 
     /// Removes what is the agent's in it, and the directory if nothing else is, and lets go. What the CNI plugin recorded of
-    /// interfaces goes too: pods keep their interfaces without it.
+    /// interfaces goes too: pods keep their interfaces without it. A directory that is mounted, as in a container, stays, and
+    /// is empty.
     ///
     /// # Errors
     /// Something is left in it.
@@ -184,7 +185,16 @@ impl RunDir {
                 _ => {}
             }
         }
-        fs::remove_dir(&self.path)
+        match fs::remove_dir(&self.path) {
+            // Said of a mount point before it is looked into.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                match fs::read_dir(&self.path)?.next() {
+                    None => Ok(()),
+                    Some(_) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+                }
+            }
+            removed => removed,
+        }
     }
 }
 
@@ -223,6 +233,9 @@ fn foreign_file(directory: &Path) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
@@ -263,6 +276,32 @@ mod tests {
         taken.remove().expect_err("something is in it");
         assert!(path.join("theirs").exists());
         fs::remove_dir_all(&path).expect("removed");
+    }
+
+    /// On a thread with mounts of its own.
+    #[test]
+    fn a_directory_that_is_mounted_stays_and_is_empty() {
+        let path = folder("mounted");
+        fs::create_dir_all(&path).expect("made");
+        let inside = || {
+            unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root");
+            let mount = |source: Option<&Path>, target: &Path, flags| {
+                mount(source, target, None::<&str>, flags, None::<&str>).expect("mounted");
+            };
+            let root = Path::new("/");
+            mount(None, root, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            mount(Some(&path), &path, MsFlags::MS_BIND);
+            let taken = RunDir::take(&path).expect("nobody has it");
+            fs::write(path.join("theirs"), "").expect("written");
+            taken.remove().expect_err("something is in it");
+            fs::remove_file(path.join("theirs")).expect("removed");
+            let taken = RunDir::take(&path).expect("nobody has it any more");
+            fs::write(path.join("ready"), "").expect("written");
+            taken.remove().expect("it is empty");
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join()).expect("no panic");
+        // By its own name it can be removed here, so that nothing is in it.
+        fs::remove_dir(&path).expect("it is there, and empty");
     }
 
     #[test]
