@@ -43,6 +43,17 @@ openshift:
 {{- end }}
 {{- end }}
 
+{{- /* And what is put there. */ -}}
+{{- define "picket.cniEntryArgs" -}}
+{{- include "picket.cniFolderArgs" . }}
+- --run-dir={{ .Values.agent.runDir }}
+- --on-agent-unavailable={{ .Values.cni.onAgentUnavailable }}
+- --timeout-seconds={{ .Values.cni.timeoutSeconds }}
+{{- range .Values.cni.excludeNamespaces }}
+- --exclude-namespace={{ . }}
+{{- end }}
+{{- end }}
+
 {{- /* At the node's own paths: configurations name each other by these. */ -}}
 {{- define "picket.cniMounts" -}}
 - name: cni-conf

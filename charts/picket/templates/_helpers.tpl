@@ -186,22 +186,3 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook: pre-delete
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
-
-{{- /* Takes all of picket off the node but the plugin, once the agent has let go of its folder. */ -}}
-{{- define "picket.cleanupContainer" -}}
-{{- include "picket.container" . }}
-args:
-  - cleanup
-  - --run-dir={{ .Values.agent.runDir }}
-  - --mark-bit={{ .Values.agent.markBit }}
-  - --wait={{ .Values.cleanup.timeout }}
-securityContext:
-  {{- include "picket.rootSecurity" (dict "root" . "add" (list "NET_ADMIN")) | nindent 2 }}
-{{- with .Values.cleanup.resources }}
-resources:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-volumeMounts:
-  - name: run
-    mountPath: {{ .Values.agent.runDir }}
-{{- end }}
