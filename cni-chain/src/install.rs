@@ -13,7 +13,6 @@ mod change;
 mod conflist;
 #[cfg(test)]
 mod crash_tests;
-mod entry;
 mod files;
 mod find;
 mod json;
@@ -21,20 +20,21 @@ mod probe;
 mod remove;
 mod status;
 mod watch;
+mod watched;
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 pub use self::conflist::Fault;
-pub use self::entry::{Entry, InvalidEntry, OnAgentUnavailable, TYPE};
 use self::files::{Disk, Files};
 pub use self::remove::Removed;
 pub use self::status::Status;
 pub use self::watch::{Pace, Report};
+pub use crate::entry::{Entry, InvalidEntry, OnAgentUnavailable, TYPE};
 
 /// What is installed, and where.
 #[derive(Clone, Debug)]
@@ -168,6 +168,12 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// Somebody would put the entry in again.
+    #[error("{path}: picket cni watch runs for this folder and would undo it: stop it first")]
+    Watched {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Some files could not be changed; all others were.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
@@ -195,22 +201,29 @@ impl Installer {
         }
     }
 
-    /// Held by one at a time. Without the folder there is nothing to hold.
+    /// Held by one at a time.
     fn lock(&self) -> Result<Option<File>, Error> {
-        let path = &self.settings.conf_dir;
-        let locked = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => Err(error),
-            // The lock is the folder's own, so it leaves nothing behind, and ends with whoever has it.
-            Ok(folder) => flock(&folder, FlockOperation::LockExclusive)
-                .map(|()| Some(folder))
-                .map_err(io::Error::from),
-        };
-        locked.map_err(|error| self.unreadable(error))
+        lock(&self.settings.conf_dir)
     }
 
     fn unreadable(&self, error: io::Error) -> Error {
         let path = self.settings.conf_dir.clone();
         Error::Read { path, error }
     }
+}
+
+/// A folder that is held by one at a time. One that is not there needs nobody to hold it.
+fn lock(path: &Path) -> Result<Option<File>, Error> {
+    let locked = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+        // The lock is the folder's own, so it leaves nothing behind, and ends with whoever has it.
+        Ok(folder) => flock(&folder, FlockOperation::LockExclusive)
+            .map(|()| Some(folder))
+            .map_err(io::Error::from),
+    };
+    locked.map_err(|error| Error::Read {
+        path: path.to_owned(),
+        error,
+    })
 }

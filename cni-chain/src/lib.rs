@@ -12,7 +12,9 @@
 //! The plugin decides nothing about packets, and knows no API server.
 
 pub mod attachment;
+mod entry;
 pub mod install;
 pub mod plugin;
 pub mod protocol;
 pub mod quarantine;
+mod version;

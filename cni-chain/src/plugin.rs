@@ -21,7 +21,6 @@ mod host;
 mod link_local;
 mod log;
 mod result;
-mod version;
 mod way;
 
 use std::ffi::OsString;
@@ -36,8 +35,8 @@ use self::configuration::{Configuration, Preliminary};
 use self::environment::{Environment, Verb};
 pub use self::error::{Code, Error};
 use self::log::Log;
-use self::version::Version;
 use crate::protocol;
+use crate::version::Version;
 
 /// The longest standard input in bytes.
 pub const INPUT_LIMIT: u64 = 4 << 20;

@@ -349,3 +349,49 @@ fn the_entry_says_what_was_asked_for_and_follows_when_that_changes() {
     invalid.entry.timeout_seconds = 0;
     assert!(Installer::new(invalid).is_err());
 }
+
+#[test]
+fn status_says_what_is_not_as_it_is_to_be() {
+    let node = Node::new("status");
+    node.write("10-main.conflist", CONFLIST);
+    let problems = || node.installer().status().problems;
+    let list = node.conf("10-main.conflist");
+    let of_list = |problem: &str| format!("{}: plugins: {problem}", list.display());
+    let said = problems();
+    assert_eq!(said[0], of_list("the entry is not there"));
+    assert!(said[1].contains("can not be run"), "{said:?}");
+    assert_eq!(said.len(), 2);
+    node.installer().install().unwrap();
+    assert_eq!(problems(), Vec::<String>::new());
+
+    let installed = node.read("10-main.conflist");
+    let other = node.installer_with(|settings| {
+        settings.entry.on_agent_unavailable = OnAgentUnavailable::Allow;
+        settings.entry.log_file = Some("/var/log/picket-cni.log".into());
+    });
+    let other = other.status();
+    assert!(!other.is_ready());
+    let differs = "of the entry, logFile is nothing and not \"/var/log/picket-cni.log\", \
+                   onAgentUnavailable is \"block\" and not \"allow\"";
+    assert_eq!(other.problems, [of_list(differs)]);
+
+    let entry = installed.rfind("{\n      \"type\": \"picket-cni\"");
+    let entry = entry.map(|at| &installed[at..installed.rfind("}\n  ]").unwrap() + 1]);
+    let entry = entry.unwrap_or_else(|| panic!("{installed}"));
+    let twice = installed.replace(entry, &format!("{entry},{entry}"));
+    node.write("10-main.conflist", &twice);
+    assert_eq!(problems(), [of_list("the entry is there more than once")]);
+    let behind = installed.replace(entry, &format!("{entry},{{\"type\":\"later\"}}"));
+    node.write("10-main.conflist", &behind);
+    assert_eq!(problems(), [of_list("the entry is not the last")]);
+    node.write("10-main.conflist", &installed);
+
+    // Another build, as after an upgrade that did not reach this folder.
+    let plugin = fs::read_to_string(node.binary()).unwrap();
+    node.plugin(&format!("{plugin}# another\n"));
+    let said = problems();
+    assert!(
+        said.len() == 1 && said[0].contains("is another build than"),
+        "{said:?}"
+    );
+}

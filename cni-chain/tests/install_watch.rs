@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cni_chain::install::{Pace, Report, Settings};
+use cni_chain::install::{Error, Pace, Report, Settings};
 use install_support::{CONFLIST, Node, ours};
 
 /// How long anything may take on a busy machine.
@@ -243,4 +243,48 @@ fn a_main_plugin_that_rewrites_at_random_has_our_entry_in_its_last_version() {
     assert!(last.contains("\"cbr299\""), "{last}");
     assert_eq!(ours(&last), 1);
     assert_eq!(node.names(), ["10-main.conflist"]);
+}
+
+#[test]
+fn nobody_takes_out_what_a_watch_would_put_in_again() {
+    let node = Node::new("watched");
+    node.write("10-main.conflist", CONFLIST);
+    let other = Watcher::start(node.settings(), pace());
+    let watcher = Watcher::start(node.settings(), pace());
+    let installed = |watcher: &Watcher| {
+        watcher.until(|report| matches!(report, Report::Installed(_)).then_some(()));
+    };
+    installed(&other);
+    installed(&watcher);
+    let before = node.read("10-main.conflist");
+    for last in [other, watcher] {
+        let refused = node.installer().remove_entries();
+        assert!(
+            matches!(&refused, Err(Error::Watched { path }) if *path == node.conf("")),
+            "{refused:?}"
+        );
+        assert_eq!(node.read("10-main.conflist"), before);
+        last.stop();
+    }
+    node.installer().remove_entries().unwrap();
+    assert_eq!(node.read("10-main.conflist"), CONFLIST);
+}
+
+/// One that comes later is watched from then on.
+#[test]
+fn a_folder_that_is_made_anew_is_watched() {
+    let node = Node::new("anew");
+    fs::remove_dir(node.conf("")).unwrap();
+    let pace = Pace {
+        poll: Duration::from_millis(20),
+        ..pace()
+    };
+    let watcher = Watcher::start(node.settings(), pace);
+    watcher.until(|report| matches!(report, Report::Failed(_)).then_some(()));
+    fs::create_dir_all(node.conf("")).unwrap();
+    node.write("10-main.conflist", CONFLIST);
+    watcher.edited();
+    let refused = node.installer().remove_entries();
+    assert!(matches!(refused, Err(Error::Watched { .. })), "{refused:?}");
+    watcher.stop();
 }

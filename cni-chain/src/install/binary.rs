@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::entry::TYPE;
 use super::files::{self, Attributes};
 use super::probe::{LIMIT, probe};
-use super::{Error, Installer};
+use super::{Error, Installer, lock};
+use crate::entry::TYPE;
 
 const MODE: u32 = 0o755;
 
@@ -26,6 +26,8 @@ pub(super) enum Placed {
 impl Installer {
     /// Puts it there. One that does not answer VERSION never gets the name.
     pub(super) fn place(&self) -> Result<Placed, Error> {
+        // Those of other folders of configurations may have the same folder of plugins.
+        let _lock = lock(&self.settings.bin_dir)?;
         let source = &self.settings.plugin;
         let wanted = fs::read(source).map_err(|error| Error::Source {
             path: source.clone(),
@@ -74,15 +76,26 @@ impl Installer {
         Ok(())
     }
 
-    /// Removes the binary, for a purge.
+    /// That no configuration of the folder names the binary.
+    ///
+    /// # Errors
+    /// One does, or can not be read.
+    pub fn check_unlisted(&self) -> Result<(), Error> {
+        match self.listed()? {
+            Some(path) => Err(Error::StillListed { path }),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the binary, for a purge. Of other folders of configurations nothing is known here: see
+    /// [`Installer::check_unlisted`].
     ///
     /// # Errors
     /// A configuration still names it, or it can not be removed: it stays then, since no pod could start or end.
     pub fn remove_binary(&self) -> Result<bool, Error> {
         let _lock = self.lock()?;
-        if let Some(path) = self.listed()? {
-            return Err(Error::StillListed { path });
-        }
+        let _of_plugins = lock(&self.settings.bin_dir)?;
+        self.check_unlisted()?;
         self.verified.set(false);
         let target = self.binary();
         let files = self.files.as_ref();
@@ -104,7 +117,7 @@ impl Installer {
     }
 }
 
-fn is_there(target: &Path, wanted: &[u8]) -> bool {
+pub(super) fn is_there(target: &Path, wanted: &[u8]) -> bool {
     let Ok(metadata) = fs::symlink_metadata(target) else {
         return false;
     };

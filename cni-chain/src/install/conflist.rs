@@ -1,15 +1,14 @@
 //! A network configuration as text, with our entry and without it. Nothing else of the text changes.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::entry::{Entry, TYPE};
 use super::json::{Object, elements, range};
-
-/// The versions of CNI that the plugin speaks. Earlier ones know no lists of plugins.
-pub(super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+use crate::entry::{Entry, TYPE};
+use crate::version::Version;
 
 const VERSION_REMEDY: &str = "let the plugin that writes the file write one of them";
 
@@ -191,14 +190,32 @@ impl List<'_> {
         self.plugins.iter().any(Plugin::is_ours)
     }
 
-    /// Whether our entry is there as wanted: once, and last.
-    pub(super) fn is_as_wanted(&self, entry: &Entry) -> bool {
-        let count = self.plugins.iter().filter(|of| of.is_ours()).count();
-        count == 1 && self.plugins.len() > 1 && self.last() == Some(&entry.value())
-    }
-
-    fn last(&self) -> Option<&Value> {
-        self.plugins.last().map(|last| &last.value)
+    /// What of our entry is not as wanted: it is there once, as the last, and says this.
+    pub(super) fn problem(&self, entry: &Entry) -> Option<String> {
+        let ours: Vec<_> = self.plugins.iter().filter(|of| of.is_ours()).collect();
+        let [ours] = ours[..] else {
+            let problem = match ours.len() {
+                0 => "the entry is not there",
+                _ => "the entry is there more than once",
+            };
+            return Some(problem.to_owned());
+        };
+        if self.plugins.len() == 1 {
+            return Some("there is only the entry, and no plugin before it".to_owned());
+        }
+        if !self.plugins.last().is_some_and(Plugin::is_ours) {
+            return Some("the entry is not the last".to_owned());
+        }
+        let (there, wanted) = (ours.value.as_object()?, entry.value());
+        let wanted = wanted.as_object()?;
+        let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        let keys: BTreeSet<_> = there.keys().chain(wanted.keys()).collect();
+        let other = keys.into_iter().filter_map(|key| {
+            let (is, should) = (there.get(key), wanted.get(key));
+            (is != should).then(|| format!("{key} is {} and not {}", text(is), text(should)))
+        });
+        let other: Vec<_> = other.collect();
+        (!other.is_empty()).then(|| format!("of the entry, {}", other.join(", ")))
     }
 
     /// The plugins of others.
@@ -210,7 +227,7 @@ impl List<'_> {
     /// The text with our entry once, at the end; nothing if it is so.
     pub(super) fn with(&self, entry: &Entry) -> Result<Option<String>, Fault> {
         self.version.clone()?;
-        if self.is_as_wanted(entry) {
+        if self.problem(entry).is_none() {
             return Ok(None);
         }
         Ok(Some(self.rebuilt(Some(entry))?))
@@ -331,8 +348,9 @@ fn versions(object: &Object<'_>) -> Result<(), Fault> {
         return Err(Fault::refused("cniVersion", problem));
     }
     for (field, version) in [("cniVersion", one), ("cniVersions", highest)] {
-        if let Some(version) = version.filter(|version| !VERSIONS.contains(&version.as_str())) {
-            let problem = format!("{version:?} is none of {VERSIONS:?}: {VERSION_REMEDY}");
+        if let Some(version) = version.filter(|version| Version::parse(version).is_none()) {
+            let all = Version::ALL.map(Version::text);
+            let problem = format!("{version:?} is none of {all:?}: {VERSION_REMEDY}");
             return Err(Fault::refused(field, problem));
         }
     }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
-use super::conflist::VERSIONS;
+use crate::version::Version;
 
 /// How long it may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub(super) fn probe(binary: &Path, limit: Duration) -> Result<(), String> {
     }
     let answer: Answer = serde_json::from_slice(&answer)
         .map_err(|error| format!("VERSION was not answered: {error}"))?;
-    let lacks = |version: &&&str| !answer.supported_versions.iter().any(|of| of == **version);
-    match VERSIONS.iter().find(lacks) {
+    let lacks = |version: &&str| !answer.supported_versions.iter().any(|of| of == version);
+    match Version::ALL.map(Version::text).into_iter().find(lacks) {
         Some(version) => Err(format!("does not speak CNI {version}")),
         None => Ok(()),
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::change::{BACKUP, Edit, is_wrap, written};
 use super::conflist::{self, Kind, Shape};
-use super::entry::TYPE;
 use super::find::{backup, exists, kind, load};
-use super::{Error, Installer, files};
+use super::{Error, Installer, files, watched};
+use crate::entry::TYPE;
 
 /// How often others may write at the same time.
 const ATTEMPTS: usize = 8;
@@ -27,9 +27,13 @@ impl Installer {
     /// may still need it. See [`Installer::remove_binary`].
     ///
     /// # Errors
-    /// Of each file that could not be changed; all others were.
+    /// [`Error::Watched`], and nothing was changed; or of each file that could not be changed, and all others were.
     pub fn remove_entries(&self) -> Result<Removed, Error> {
         let _lock = self.lock()?;
+        let path = &self.settings.conf_dir;
+        if watched::is_watched(path).map_err(|error| self.unreadable(error))? {
+            return Err(Error::Watched { path: path.clone() });
+        }
         self.clean()?;
         let mut removed = Removed::default();
         let mut errors = Vec::new();

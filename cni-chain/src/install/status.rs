@@ -1,7 +1,11 @@
 //! Whether it is installed.
 
+use std::fs;
 use std::path::PathBuf;
 
+use rustix::fs::{Access, access};
+
+use super::binary::is_there;
 use super::conflist::Shape;
 use super::probe::{LIMIT, probe};
 use super::{Error, Installer};
@@ -25,8 +29,8 @@ impl Status {
 }
 
 impl Installer {
-    /// Whether our entry is in the file that the runtime takes, once and last, and whether the binary answers. Nothing is
-    /// changed.
+    /// Whether our entry is in the file that the runtime takes, once, last and as it is to be, and whether the binary is
+    /// ours and answers. Nothing is changed.
     pub fn status(&self) -> Status {
         let mut status = Status {
             configuration: None,
@@ -36,12 +40,7 @@ impl Installer {
         if let Err(error) = self.look(&mut status) {
             status.problems.push(error.to_string());
         }
-        let binary = self.binary();
-        if let Err(problem) = probe(&binary, LIMIT) {
-            status
-                .problems
-                .push(format!("{}: {problem}", binary.display()));
-        }
+        self.look_at_binary(&mut status);
         status
     }
 
@@ -50,14 +49,35 @@ impl Installer {
         status.configuration = Some(found.path.clone());
         status.notes = std::mem::take(&mut found.notes);
         let problem = match found.shape()? {
-            Shape::List(list) if list.is_as_wanted(&self.settings.entry) => return Ok(()),
-            Shape::List(list) if list.has_ours() => {
-                "the entry is not the last, the only one, or as it should be"
-            }
-            _ => "the entry is not there",
+            Shape::List(list) => list.problem(&self.settings.entry),
+            _ => Some("the entry is not there".to_owned()),
         };
         let path = found.path.display();
-        status.problems.push(format!("{path}: plugins: {problem}"));
+        let problem = problem.map(|problem| format!("{path}: plugins: {problem}"));
+        status.problems.extend(problem);
         Ok(())
+    }
+
+    fn look_at_binary(&self, status: &mut Status) {
+        let target = self.binary();
+        let wanted = fs::read(&self.settings.plugin).map_err(|error| Error::Source {
+            path: self.settings.plugin.clone(),
+            error,
+        });
+        let path = target.display();
+        match (probe(&target, LIMIT), wanted) {
+            (Err(problem), _) => status.problems.push(format!("{path}: {problem}")),
+            (_, Err(error)) => status.problems.push(error.to_string()),
+            (Ok(()), Ok(wanted)) if is_there(&target, &wanted) => {}
+            (Ok(()), Ok(_)) => {
+                let ours = self.settings.plugin.display();
+                let text = format!("{path}: is another build than {ours}");
+                // As the installer has it, which could not change that.
+                match access(&self.settings.bin_dir, Access::WRITE_OK) {
+                    Ok(()) => status.problems.push(text),
+                    Err(_) => status.notes.push(text),
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::{Error, Installed, Installer, files};
+use super::{Error, Installed, Installer, files, watched};
 
 /// How fast is answered.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,8 @@ pub enum Report {
 }
 
 impl Installer {
-    /// Installs, and again whenever it is not any more, until `stop` can be read or is closed.
+    /// Installs, and again whenever it is not any more, until `stop` can be read or is closed. Meanwhile nobody removes
+    /// the entry: see [`Error::Watched`].
     pub fn watch(&self, pace: &Pace, stop: BorrowedFd<'_>, mut report: impl FnMut(Report)) {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let inotify = match inotify {
@@ -77,7 +78,10 @@ impl Installer {
         let mut backoff = Backoff::new(*pace);
         let mut last = None;
         let mut elsewhere = None;
+        let mut mark = None;
         loop {
+            // Another folder may be there. Without one there is no entry to remove.
+            mark = watched::mark(&self.settings.conf_dir).ok().or(mark);
             // Before it is looked at, so that nothing is missed; and again each time: another folder may be there.
             let bin_and_conf = [&self.settings.conf_dir, &self.settings.bin_dir];
             if let Some(inotify) = &inotify {

@@ -6,13 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::agent::{self, Outcome, Unavailable};
-use super::configuration::{Configuration, OnAgentUnavailable};
+use super::configuration::Configuration;
 use super::environment::Environment;
 use super::error::{Code, Error};
 use super::host::Host;
 use super::log::Log;
 use super::result;
 use crate::attachment::{Attachment, PodIdentity, Records, is_link_local};
+use crate::entry::OnAgentUnavailable;
 use crate::protocol::Request;
 
 /// For the agent's answer to come, when it has waited for all the time that it may.

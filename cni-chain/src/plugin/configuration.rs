@@ -8,24 +8,8 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::error::{Code, Error};
-use super::version::Version;
-
-const RUN_DIR: &str = "/run/picket";
-const TIMEOUT_SECONDS: u64 = 30;
-const LONGEST_TIMEOUT_SECONDS: u64 = 120;
-
-/// What is done with a pod whose policies are not in force after the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum OnAgentUnavailable {
-    /// It does not start.
-    #[default]
-    Block,
-    /// It starts, and has no network until they are.
-    Quarantine,
-    /// It starts, and no policy holds for it.
-    Allow,
-}
+use crate::entry::{LONGEST_TIMEOUT_SECONDS, OnAgentUnavailable, RUN_DIR, TIMEOUT_SECONDS};
+use crate::version::Version;
 
 /// What the plugin is told.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use super::error::{Code, Error};
-use super::version::Version;
 use crate::attachment::{AttachmentId, PodIdentity, object_name};
+use crate::version::Version;
 
 /// `CNI_COMMAND`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::version::Version;
+use crate::version::Version;
 
 /// A number of the CNI specification, or from 100 on one of this plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,25 @@
-//! Our entry in a list of plugins.
+//! Our entry in a list of plugins, which the installer writes and the plugin reads.
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The plugin's type, which is its binary's name.
 pub const TYPE: &str = "picket-cni";
 
+/// The agent's directory, if the entry names none.
+pub(crate) const RUN_DIR: &str = "/run/picket";
+
+/// How long the plugin waits for the agent, if the entry does not say.
+pub(crate) const TIMEOUT_SECONDS: u64 = 30;
+
 /// The longest time that the plugin may be told to wait for the agent.
-const LONGEST_TIMEOUT_SECONDS: u64 = 120;
+pub(crate) const LONGEST_TIMEOUT_SECONDS: u64 = 120;
 
 /// What is done with a pod when the agent can not say that its policies are in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OnAgentUnavailable {
     /// It does not start, and the runtime tries again.
     #[default]
@@ -20,17 +28,6 @@ pub enum OnAgentUnavailable {
     Quarantine,
     /// It starts, and no policy holds for it until the agent is there.
     Allow,
-}
-
-impl OnAgentUnavailable {
-    /// As the plugin's configuration has it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::Quarantine => "quarantine",
-            Self::Allow => "allow",
-        }
-    }
 }
 
 /// The keys of our entry. Only the plugin reads them.
@@ -51,8 +48,8 @@ pub struct Entry {
 impl Default for Entry {
     fn default() -> Self {
         Self {
-            run_dir: PathBuf::from("/run/picket"),
-            timeout_seconds: 30,
+            run_dir: PathBuf::from(RUN_DIR),
+            timeout_seconds: TIMEOUT_SECONDS,
             on_agent_unavailable: OnAgentUnavailable::default(),
             log_file: None,
             exclude_namespaces: Vec::new(),
@@ -95,13 +92,12 @@ impl Entry {
     }
 
     /// Keys and values, always in the same order.
-    pub(super) fn members(&self) -> Vec<(&'static str, Value)> {
-        let unavailable = self.on_agent_unavailable.text();
+    pub(crate) fn members(&self) -> Vec<(&'static str, Value)> {
         let mut members = vec![
             ("type", json!(TYPE)),
             ("runDir", json!(self.run_dir)),
             ("timeoutSeconds", json!(self.timeout_seconds)),
-            ("onAgentUnavailable", json!(unavailable)),
+            ("onAgentUnavailable", json!(self.on_agent_unavailable)),
         ];
         if let Some(file) = &self.log_file {
             members.push(("logFile", json!(file)));
@@ -113,7 +109,7 @@ impl Entry {
     }
 
     /// What others can be compared with.
-    pub(super) fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         let members = self.members().into_iter();
         members
             .map(|(key, value)| (key.to_owned(), value))

@@ -2,7 +2,7 @@
 
 /// A version of CNI that this plugin speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Version {
+pub(crate) enum Version {
     /// 0.3.0
     V030,
     /// 0.3.1
@@ -18,10 +18,10 @@ pub(super) enum Version {
 
 impl Version {
     /// All of them.
-    pub(super) const ALL: [Self; 5] = [Self::V030, Self::V031, Self::V040, Self::V100, Self::V110];
+    pub(crate) const ALL: [Self; 5] = [Self::V030, Self::V031, Self::V040, Self::V100, Self::V110];
 
     /// As CNI writes it.
-    pub(super) fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::V030 => "0.3.0",
             Self::V031 => "0.3.1",
@@ -31,7 +31,7 @@ impl Version {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.text() == text)
     }
 }
