@@ -31,6 +31,8 @@ pub struct Attachment {
     pub addresses: BTreeSet<IpAddr>,
     /// The way that its packets take.
     pub path: Path,
+    /// Whether it may send from other addresses than its own, as who routes does.
+    pub routes: bool,
 }
 
 /// A pod, as the runtime names it.

@@ -43,6 +43,8 @@ pub struct Entry {
     pub log_file: Option<PathBuf>,
     /// `excludeNamespaces`: whose pods are let through.
     pub exclude_namespaces: Vec<String>,
+    /// `routingNamespaces`: whose pods may send from other addresses than their own.
+    pub routing_namespaces: Vec<String>,
 }
 
 impl Default for Entry {
@@ -53,6 +55,7 @@ impl Default for Entry {
             on_agent_unavailable: OnAgentUnavailable::default(),
             log_file: None,
             exclude_namespaces: Vec::new(),
+            routing_namespaces: Vec::new(),
         }
     }
 }
@@ -82,10 +85,15 @@ impl Entry {
         }
         let of_label =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        for name in &self.exclude_namespaces {
-            if !(1..=63).contains(&name.len()) || !name.bytes().all(of_label) {
+        for (field, names) in [
+            ("excludeNamespaces", &self.exclude_namespaces),
+            ("routingNamespaces", &self.routing_namespaces),
+        ] {
+            let is_name =
+                |name: &String| (1..=63).contains(&name.len()) && name.bytes().all(of_label);
+            if let Some(name) = names.iter().find(|name| !is_name(name)) {
                 let problem = "is no name of a namespace: write lower-case letters, digits and '-'";
-                return Err(invalid("excludeNamespaces", name.clone(), problem));
+                return Err(invalid(field, name.clone(), problem));
             }
         }
         Ok(())
@@ -104,6 +112,9 @@ impl Entry {
         }
         if !self.exclude_namespaces.is_empty() {
             members.push(("excludeNamespaces", json!(self.exclude_namespaces)));
+        }
+        if !self.routing_namespaces.is_empty() {
+            members.push(("routingNamespaces", json!(self.routing_namespaces)));
         }
         members
     }
@@ -156,5 +167,6 @@ mod tests {
         with(|entry| entry.timeout_seconds = 121);
         with(|entry| entry.exclude_namespaces = vec!["Kube".into()]);
         with(|entry| entry.exclude_namespaces = vec![String::new()]);
+        with(|entry| entry.routing_namespaces = vec!["a b".into()]);
     }
 }

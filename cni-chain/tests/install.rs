@@ -337,13 +337,15 @@ fn the_entry_says_what_was_asked_for_and_follows_when_that_changes() {
             on_agent_unavailable: OnAgentUnavailable::Quarantine,
             log_file: Some("/var/log/picket-cni.log".into()),
             exclude_namespaces: vec!["kube-system".into()],
+            routing_namespaces: vec!["vpn".into()],
         };
     });
     assert!(!other.status().is_ready());
     other.install().unwrap();
     let value: serde_json::Value = serde_json::from_str(&node.read("10-main.conflist")).unwrap();
     let expected = serde_json::json!({"type": "picket-cni", "runDir": "/run/else", "timeoutSeconds": 5,
-        "onAgentUnavailable": "quarantine", "logFile": "/var/log/picket-cni.log", "excludeNamespaces": ["kube-system"]});
+        "onAgentUnavailable": "quarantine", "logFile": "/var/log/picket-cni.log", "excludeNamespaces": ["kube-system"],
+        "routingNamespaces": ["vpn"]});
     assert_eq!(value["plugins"][2], expected);
     let mut invalid = node.settings();
     invalid.entry.timeout_seconds = 0;

@@ -63,6 +63,9 @@ pub struct Interface {
     pub bridged: bool,
     /// The addresses that the pod has there, in order.
     pub addresses: Vec<IpAddr>,
+    /// Whether the pod may send from other addresses there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub routes: bool,
 }
 
 /// An address that sends and receives nothing.
@@ -131,5 +134,6 @@ fn interface(attachment: &lower::Attachment, pod: &Pod) -> Interface {
         interface: attachment.interface.to_string(),
         bridged: attachment.bridged,
         addresses,
+        routes: attachment.routes,
     }
 }

@@ -144,6 +144,7 @@ pub fn options(
             interface: InterfaceName::new(&attachment.interface)?,
             bridged: attachment.bridge.is_some(),
             addresses: None,
+            routes: false,
         };
         attachments.insert(id, vec![attachment]);
     }

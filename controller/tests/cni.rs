@@ -65,6 +65,8 @@ fn the_plugin_is_installed_with_what_was_asked_for_and_uninstalled() {
         "quarantine",
         "--timeout-seconds",
         "7",
+        "--routing-namespace",
+        "vpn",
         "--exclude-namespace",
         "kube-system",
     ];
@@ -74,7 +76,7 @@ fn the_plugin_is_installed_with_what_was_asked_for_and_uninstalled() {
         text(&output.stdout),
         format!("picket-cni installed in {}\n", list.display())
     );
-    let ours = r#",{"type":"picket-cni","runDir":"/run/picket","timeoutSeconds":7,"onAgentUnavailable":"quarantine","excludeNamespaces":["kube-system"]}]}"#;
+    let ours = r#",{"type":"picket-cni","runDir":"/run/picket","timeoutSeconds":7,"onAgentUnavailable":"quarantine","excludeNamespaces":["kube-system"],"routingNamespaces":["vpn"]}]}"#;
     assert!(fs::read_to_string(&list).unwrap().ends_with(ours));
     let again = run(&root, "install", &asked);
     assert!(text(&again.stdout).contains("was installed already"));

@@ -91,6 +91,8 @@ pub struct Attachment {
     pub bridged: bool,
     /// Which of its addresses the pod has there; none where it has all of them there.
     pub addresses: Option<BTreeSet<IpAddr>>,
+    /// Whether the pod may send from other addresses there, but those of other pods of the node.
+    pub routes: bool,
 }
 
 /// Lowers a node's rules. The same rules and options give the same value.

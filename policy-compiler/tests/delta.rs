@@ -55,6 +55,7 @@ fn options() -> impl Strategy<Value = Options> {
                     interface: InterfaceName::new(&name).unwrap(),
                     bridged,
                     addresses: None,
+                    routes: false,
                 };
                 let pod = format!("{namespace}/pod{index}");
                 options.attachments.insert(pod, vec![attachment]);

@@ -101,6 +101,7 @@ fn a_pod_that_the_node_does_not_know_passes_nothing() {
         interfaces: BTreeSet::from([InterfaceName::new(INTERFACE).unwrap()]),
         addresses: BTreeSet::from([support::v4(1), support::v6(1)]),
         node: BTreeSet::new(),
+        routes: false,
     };
     let nobody = lower(&empty(), &Options::default());
     passes_nothing(&nobody, &pod).unwrap();
@@ -135,6 +136,7 @@ fn what_is_for_everybody_on_the_link_arrives_at_pods_that_nothing_isolates() {
             interfaces: BTreeSet::from([InterfaceName::new(INTERFACE).unwrap()]),
             addresses: BTreeSet::from([address]),
             node: BTreeSet::new(),
+            routes: false,
         };
         inside(
             &of_node,
@@ -153,6 +155,7 @@ fn open_connections_pass_unless_they_were_revoked_and_none_begins_without_a_syn(
         interfaces: BTreeSet::from([InterfaceName::new(INTERFACE).unwrap()]),
         addresses: BTreeSet::from([support::v4(1)]),
         node: BTreeSet::new(),
+        routes: false,
     };
     let revoked = Options::default().revoked;
     let closed = BTreeMap::from([(support::v4(1), NamespacedName::new("x", "a"))]);
@@ -180,6 +183,33 @@ fn open_connections_pass_unless_they_were_revoked_and_none_begins_without_a_syn(
     assert!(!walk.passes(&packet, &[leaves(INTERFACE)]));
 }
 
+#[test]
+fn a_pod_that_routes_sends_from_other_addresses_and_is_judged_by_its_own() {
+    let pod = Inside {
+        interfaces: BTreeSet::from([InterfaceName::new(INTERFACE).unwrap()]),
+        addresses: BTreeSet::from([support::v4(1)]),
+        node: BTreeSet::new(),
+        routes: true,
+    };
+    let closed = BTreeMap::from([(support::v4(1), NamespacedName::new("x", "a"))]);
+    let of_node = close(&lower(&empty(), &Options::default()), &closed);
+    let rules = inside(
+        &of_node,
+        &pod,
+        NodeEgress::Allow,
+        Options::default().revoked,
+    );
+    let walk = Walk::new(&rules);
+    let from = |host: u8| Connection {
+        source: support::v4(host),
+        destination: support::v4(14),
+        transport: Transport::Port(Protocol::Tcp, 1),
+    };
+    assert!(!walk.passes(&packet(from(1)), &[leaves(INTERFACE)]));
+    assert!(walk.passes(&packet(from(2)), &[leaves(INTERFACE)]));
+    assert!(walk.passes(&packet(from(2)), &[routed("eth0", INTERFACE)]));
+}
+
 fn empty() -> NodeIr {
     policy_compiler::compile::compile(&Cluster::default(), "n1")
 }
@@ -191,6 +221,7 @@ fn pods(cluster: &Cluster, ir: &NodeIr, node: &str) -> Vec<Inside> {
         interfaces: BTreeSet::from([InterfaceName::new(INTERFACE).unwrap()]),
         addresses: pod.addresses.iter().copied().collect(),
         node: own.clone().unwrap_or_default(),
+        routes: false,
     };
     ir.pods.values().map(inside).collect()
 }

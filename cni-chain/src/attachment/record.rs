@@ -29,6 +29,8 @@ pub(super) struct Record {
     pod: Pod,
     addresses: BTreeSet<IpAddr>,
     path: Way,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    routes: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,6 +87,7 @@ impl From<Attachment> for Record {
                 },
                 Path::Bypass { link, index } => Way::Bypass { link, index },
             },
+            routes: of.routes,
         }
     }
 }
@@ -134,6 +137,7 @@ impl TryFrom<Record> for Attachment {
             },
             addresses: record.addresses,
             path,
+            routes: record.routes,
         })
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn add(
         pod: pod.clone(),
         addresses,
         path: host.path().clone(),
+        routes: configuration.routing_namespaces.contains(&pod.namespace),
     };
     let records = Records::new(&configuration.run_dir);
     attachment.addresses = not_of_others(&attachment, &mut host, &records, log)?;

@@ -23,6 +23,7 @@ pub(super) struct Configuration<'a> {
     pub(super) on_agent_unavailable: OnAgentUnavailable,
     pub(super) log_file: Option<PathBuf>,
     pub(super) exclude_namespaces: Vec<String>,
+    pub(super) routing_namespaces: Vec<String>,
     /// Container and interface of what is attached, if the runtime says so.
     pub(super) valid_attachments: Option<Vec<(String, String)>>,
 }
@@ -51,6 +52,8 @@ struct Keys<'a> {
     log_file: Option<PathBuf>,
     #[serde(default)]
     exclude_namespaces: Option<Vec<String>>,
+    #[serde(default)]
+    routing_namespaces: Option<Vec<String>>,
     /// The specification's name.
     #[serde(default, rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<Valid>>,
@@ -131,6 +134,7 @@ impl<'a> Configuration<'a> {
             on_agent_unavailable: keys.on_agent_unavailable.unwrap_or_default(),
             log_file: keys.log_file,
             exclude_namespaces: keys.exclude_namespaces.unwrap_or_default(),
+            routing_namespaces: keys.routing_namespaces.unwrap_or_default(),
             valid_attachments: valid.map(|all| {
                 all.into_iter()
                     .map(|one| (one.container_id, one.ifname))

@@ -93,9 +93,6 @@ impl Document {
             applied.interfaces.insert(id, interfaces);
             applied.cluster.add_pod(pod);
         }
-        applied
-            .interfaces
-            .retain(|_, interfaces| !interfaces.is_empty());
         for (index, Closed { address, pod }) in self.closed.iter().enumerate() {
             let field = format!("closed[{index}]");
             let pod = at.id(&format!("{field}.pod"), pod)?;
@@ -236,6 +233,7 @@ impl At<'_> {
                 interface,
                 bridged,
                 addresses,
+                routes,
             } = one;
             let field = format!("{field}.interfaces[{index}]");
             let of_name = format!("{field}.interface");
@@ -255,6 +253,7 @@ impl At<'_> {
                 interface: name,
                 bridged: *bridged,
                 addresses: Some(addresses),
+                routes: *routes,
             });
         }
         Ok(all)

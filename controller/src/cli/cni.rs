@@ -98,6 +98,10 @@ pub struct CniInstall {
     /// A namespace whose pods are let through, repeatable
     #[arg(long = "exclude-namespace", value_name = "NAME")]
     pub exclude_namespaces: Vec<String>,
+    /// Let the pods of this namespace send from addresses that are not their own, as who routes must. Their policies hold
+    /// for their own addresses. May be given more than once.
+    #[arg(long = "routing-namespace", value_name = "NAME")]
+    pub routing_namespaces: Vec<String>,
 }
 
 /// `picket cni uninstall`

@@ -125,6 +125,7 @@ fn installer(arguments: &CniInstall) -> anyhow::Result<Installer> {
         on_agent_unavailable: arguments.on_agent_unavailable.into(),
         log_file: None,
         exclude_namespaces: arguments.exclude_namespaces.clone(),
+        routing_namespaces: arguments.routing_namespaces.clone(),
     };
     let settings = Settings {
         entry,

@@ -85,6 +85,7 @@ fn record(node: &Node, uid: &str) -> AttachmentId {
             uid: Some(uid.to_owned()),
         },
         addresses: addresses("b").into(),
+        routes: false,
         path: bypass(inside),
     };
     Records::new(node.pods.run_dir.path())
@@ -271,6 +272,7 @@ fn a_namespace_that_is_another_by_now_is_not_touched() {
             uid: Some("one".to_owned()),
         },
         addresses: addresses("b").into(),
+        routes: false,
         path: bypass(other),
     };
     let records = Records::new(node.pods.run_dir.path());

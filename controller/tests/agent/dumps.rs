@@ -87,6 +87,7 @@ impl Node {
                 uid: Some("one".to_owned()),
             },
             addresses: addresses.iter().copied().collect(),
+            routes: false,
             path: Path::Bridged {
                 host: link.name.clone(),
                 index: link.index,

@@ -74,6 +74,7 @@ impl Node {
                 uid: Some(uid.to_owned()),
             },
             addresses: addresses.iter().copied().collect(),
+            routes: false,
             path: Path::Routed {
                 host: link.name.clone(),
                 index: link.index,

@@ -128,6 +128,7 @@ pub(crate) fn attached(snapshot: Snapshot) -> Snapshot {
             interface: InterfaceName::new(&format!("veth-{name}")).unwrap(),
             bridged: name == "db",
             addresses: Some(pod.addresses.iter().copied().collect()),
+            routes: false,
         };
         interfaces.insert(pod.id.to_string(), vec![attachment]);
         cluster.add_pod(pod);

@@ -65,10 +65,10 @@ fn a_node_reaches_its_own_pods_on_every_port_and_other_nodes_are_judged() {
     }
 }
 
-/// The scope of link-local addresses on an interface of the node.
-pub(super) fn interface_index(world: &World, interface: &str) -> u32 {
+/// The scope of link-local addresses on an interface of a place.
+pub(super) fn interface_index(world: &World, place: &Place, interface: &str) -> u32 {
     let shown = world
-        .namespace(&node("n1"))
+        .namespace(place)
         .ip(&["-o", "link", "show", "dev", interface])
         .unwrap();
     shown.split(':').next().unwrap().parse().unwrap()
@@ -78,7 +78,7 @@ pub(super) fn interface_index(world: &World, interface: &str) -> u32 {
 fn a_node_reaches_its_own_isolated_pods_by_link_local_multicast_and_broadcast_too() {
     let world = World::new(Network::Bridged);
     let n = node("n1");
-    let index = interface_index(&world, BRIDGE);
+    let index = interface_index(&world, &n, BRIDGE);
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     for node_egress in [NodeEgress::Allow, NodeEgress::Policy] {
         for known in Known::ALL.into_iter().chain([Known::LinkLocal]) {
@@ -128,7 +128,7 @@ fn an_isolated_pod_answers_its_node_by_link_local_addresses_save_at_a_port_of_a_
                     Network::Bridged => BRIDGE,
                     Network::Routed => &world.attachment(name).interface,
                 };
-                let scope = interface_index(&world, interface);
+                let scope = interface_index(&world, &n, interface);
                 let to = SocketAddrV6::new(world.link_local(name), CLOSED, 0, scope);
                 let pod = world.listener(&pod(name), CLOSED);
                 let asking = world.bind(&n, || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)));

@@ -323,6 +323,7 @@ impl World {
                     interface,
                     bridged,
                     addresses,
+                    routes: false,
                 };
                 (format!("t/{}", pod.0), vec![attachment])
             })

@@ -82,6 +82,7 @@ pub(crate) fn ruleset(
                 interface,
                 bridged,
                 addresses,
+                routes: false,
             };
             attachments.insert(pod.clone(), vec![attachment]);
         }

@@ -6,7 +6,7 @@
 
 use super::guards::{
     from_link_local, from_no_address, listener_discovery, listener_discovery_matches,
-    neighbour_discovery, neighbour_discovery_matches, routers_only,
+    neighbour_discovery, neighbour_discovery_matches, routers_only, routing,
 };
 use super::interfaces::{
     add_any_link_local, add_pairs, any_link_local, attached, interface_set, interfaces,
@@ -75,7 +75,7 @@ pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
     }
     for (name, rules) in [
         ("from_isolated", from_isolated()),
-        ("from_pod", from_pod()),
+        ("from_pod", from_pod(ir, options)),
         ("link_local", link_local()),
         ("to_isolated", to_isolated()),
     ] {
@@ -110,7 +110,7 @@ fn tagged_or_other() -> Rule {
 }
 
 /// Untagged IPv4, IPv6 and ARP, from the port's own addresses.
-fn from_pod() -> Vec<Rule> {
+fn from_pod(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     // arp saddr ip 0.0.0.0 accept: a probe for a duplicate (RFC 5227) claims nothing.
     let probe = Match::is(
         Field::ArpSource,
@@ -127,6 +127,7 @@ fn from_pod() -> Vec<Rule> {
     rules.extend(from_no_address());
     // Where the pod's link-local address is not known, any passes here; none passes from or to an isolated pod.
     rules.push(any_link_local());
+    rules.extend(routing(ir, options, true));
     rules.push(drop_rest("forged source"));
     rules
 }

@@ -336,6 +336,20 @@ pub(super) fn to_own_pods(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     revocable.then(not_a_bare_syn).into_iter().collect()
 }
 
+/// `iifname "veth0" accept`, if pods may route.
+pub(super) fn routing(ir: &NodeIr, options: &Options, bridged: bool) -> Option<Rule> {
+    let routing = attached(ir, options, bridged).filter(|(attachment, _)| attachment.routes);
+    let names: BTreeSet<_> = routing
+        .map(|(attachment, _)| Value::Interface(attachment.interface.to_string()))
+        .collect();
+    (!names.is_empty()).then(|| routes([Match::is(Field::InputInterface, names)]))
+}
+
+/// What a pod that routes may send from addresses that are not its own.
+pub(super) fn routes(matches: impl IntoIterator<Item = Match>) -> Rule {
+    accepted(matches, "routed by the pod")
+}
+
 /// What comes in by a routed pod's interface: only from the pod's addresses.
 fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
     let routed = interfaces(ir, options, false, |_| true);
@@ -364,6 +378,7 @@ fn add_from_pod(table: &mut Table, ir: &NodeIr, options: &Options) {
     rules.extend(from_no_address());
     // To this node only: the forward hook never sees link-local packets of a link of its own.
     rules.push(any_link_local());
+    rules.extend(routing(ir, options, false));
     rules.push(dropped([], "forged source"));
     table.add_chain(chain("from_pod", rules));
 }

@@ -30,13 +30,15 @@ pub struct Inside {
     pub addresses: BTreeSet<IpAddr>,
     /// The addresses of its node, which may always reach it.
     pub node: BTreeSet<IpAddr>,
+    /// Whether the pod may send from other addresses there, and route.
+    pub routes: bool,
 }
 
 /// The rules for a pod's own network namespace, out of those of its node. What the node's rules say nothing of passes
 /// nothing. The table has the node's table's name.
 ///
-/// Packets of other interfaces of the namespace are not judged. Nothing is routed by way of these: a pod that did it would
-/// lend others its address.
+/// Packets of other interfaces of the namespace are not judged. Nothing is routed by way of these, unless it is said that
+/// the pod routes: it would lend others its address.
 pub fn inside(
     node: &Ruleset,
     pod: &Inside,
@@ -86,7 +88,10 @@ pub fn inside(
             "forward",
             Hook::Forward,
             EGRESS_PRIORITY,
-            vec![routed(through(arrives)), routed(through(leaves))],
+            match pod.routes {
+                true => vec![],
+                false => vec![routed(through(arrives)), routed(through(leaves))],
+            },
         ),
     ] {
         table.add_chain(base::chain(name, hook, priority, rules));
@@ -178,8 +183,12 @@ fn leaving(
         rules.push(judge(Direction::Egress, family));
     }
     rules.extend(guards::from_no_address());
-    let drop = Rule::verdict([], Verdict::Drop).counted();
-    rules.push(drop.comment("forged source"));
+    rules.push(match pod.routes {
+        true => guards::routes([]),
+        false => Rule::verdict([], Verdict::Drop)
+            .counted()
+            .comment("forged source"),
+    });
     rules
 }
 

@@ -82,6 +82,7 @@ impl Setting {
                     interface: name(&interface(cluster, pod)),
                     bridged: self.attached.is_bridged(),
                     addresses: None,
+                    routes: false,
                 };
                 (pod.id.to_string(), vec![attachment])
             })

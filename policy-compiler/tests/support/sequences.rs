@@ -160,6 +160,7 @@ fn options() -> impl Strategy<Value = Options> {
                     interface: name(&format!("veth{number}{suffix}")),
                     bridged: attached > 1,
                     addresses,
+                    routes: false,
                 };
                 // Some have an interface for each half of the addresses.
                 let half = |even| {

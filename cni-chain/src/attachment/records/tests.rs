@@ -46,10 +46,14 @@ fn attachment(id: AttachmentId) -> Attachment {
             index: 53,
             bridge: "cni-brk".into(),
         },
+        routes: false,
     }
 }
 
 const TEXT: &str = r#"{"version":1,"containerId":"8154","interface":"eth0","network":"k8s-br","netns":"/var/run/netns/cni-33c3","netnsInode":4026532177,"pod":{"namespace":"default","name":"web-0","uid":"6d1c"},"addresses":["10.235.0.3","fd00::3"],"path":{"kind":"bridged","host":"veth04cff6b5","index":53,"bridge":"cni-brk"}}"#;
+
+/// Of a pod that routes.
+const ROUTES: &str = r#""routes":true"#;
 
 const BYPASS: &str = r#"{"version":1,"containerId":"8154","interface":"net1","network":"k8s-br","netns":"/var/run/netns/cni-33c3","netnsInode":4026532177,"pod":{"namespace":"default","name":"web-0"},"addresses":[],"path":{"kind":"bypass","link":"macvlan","index":2}}"#;
 
@@ -83,6 +87,12 @@ fn a_record_is_written_read_listed_and_removed() {
         text.replace(addresses, r#""addresses":[]"#),
         format!("{BYPASS}\n")
     );
+    assert!(!text.contains(ROUTES));
+    other.routes = true;
+    records.write(&other).expect("written");
+    let text = fs::read_to_string(records.folder().join("8154-net1.json")).expect("there");
+    assert!(text.contains(ROUTES), "{text}");
+    assert_eq!(records.read(&other.id).expect("read"), Some(other.clone()));
     other.path = Way::Routed {
         host: "veth1".into(),
         index: 7,

@@ -207,6 +207,7 @@ impl Place {
                 .flat_map(|attachment| attachment.addresses.iter().copied())
                 .collect(),
             node: addresses_of_node(snapshot),
+            routes: interfaces.iter().any(|attachment| attachment.routes),
         };
         let wanted = inside(
             &snapshot.ruleset,

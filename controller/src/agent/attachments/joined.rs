@@ -328,6 +328,7 @@ fn interface(attachment: &Arc<Attachment>) -> Option<lower::Attachment> {
         interface: host,
         bridged: matches!(attachment.path, Path::Bridged { .. }),
         addresses: Some(attachment.addresses.clone()),
+        routes: attachment.routes,
     })
 }
 

@@ -38,6 +38,7 @@ fn attachments(all: &[(&str, Option<&str>, &[&str])]) -> Accepted {
                     uid: uid.map(str::to_owned),
                 },
                 addresses: addresses.iter().map(|text| ip(text)).collect(),
+                routes: false,
                 path: Path::Routed {
                     host: format!("veth{number}"),
                     index: number,
