@@ -6,12 +6,17 @@ mod cleanup;
 mod cni;
 mod completions;
 mod diff;
+mod idle;
 mod lint;
 mod man;
 mod matrix;
 mod preflight;
+mod probe;
+mod selftest;
 mod serve;
+mod span;
 mod status;
+mod uninstall;
 
 use std::path::PathBuf;
 
@@ -25,12 +30,16 @@ pub use self::cleanup::Cleanup;
 pub use self::cni::{Cni, CniCommand, CniFolders, CniInstall, CniUninstall, CniWatch};
 pub use self::completions::Completions;
 pub use self::diff::Diff;
+pub use self::idle::Idle;
 pub use self::lint::{FailOn, Lint, LintOutput};
 pub use self::man::Man;
 pub use self::matrix::{Matrix, MatrixOutput};
 pub use self::preflight::Preflight;
+pub use self::probe::{Probe, ProbeCommand, ProbeListen};
+pub use self::selftest::Selftest;
 pub use self::serve::{LogArg, LogFormat, LogLevel, RunDirArg};
 pub use self::status::{Dump, Dumped, Status};
+pub use self::uninstall::{OwnClusterArg, Uninstall};
 use crate::flow::FamilyName;
 
 /// Kubernetes NetworkPolicy on plain nftables.
@@ -64,7 +73,7 @@ impl Cli {
 /// What each exit code means.
 pub const EXIT_CODES: &str = "\
 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
-preflight, diff --exit-code, status); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does
+preflight, diff --exit-code, status, cni status, selftest, uninstall that is late); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does
 not answer.";
 
 const EXAMPLES: &str = "\
@@ -102,6 +111,9 @@ pub enum Command {
     /// Say whether a flow is allowed, and why
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Do nothing until told to end, as a pod whose work is done
+    #[command(after_help = idle::EXAMPLES)]
+    Idle(Idle),
     /// Find useless and surprising policies
     #[command(after_help = lint::EXAMPLES)]
     Lint(Lint),
@@ -114,9 +126,18 @@ pub enum Command {
     /// Say what of this node's kernel keeps policies from being enforced
     #[command(after_help = preflight::EXAMPLES)]
     Preflight(Preflight),
+    /// Answer connections, for a test
+    #[command(after_help = probe::EXAMPLES, hide = true)]
+    Probe(Probe),
+    /// Prove in a cluster that a policy closes a pod and another one opens it
+    #[command(after_help = selftest::EXAMPLES)]
+    Selftest(Selftest),
     /// Say how the agent of this node is
     #[command(after_help = status::STATUS_EXAMPLES)]
     Status(Status),
+    /// Delete the agents of a cluster, and wait until all nodes are cleaned up
+    #[command(after_help = uninstall::EXAMPLES)]
+    Uninstall(Uninstall),
     /// Prove the verdicts with real packets through the real rules, without a cluster
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),

@@ -7,12 +7,17 @@ mod compile;
 mod completions;
 mod diff;
 mod explain;
+mod idle;
 mod lint;
 mod live;
 mod man;
 mod matrix;
 mod preflight;
+mod probe;
+mod selftest;
 mod status;
+mod stop;
+mod uninstall;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -54,11 +59,15 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(arguments),
         Command::Dump(arguments) => status::dump(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Idle(_) => idle::run(),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Matrix(arguments) => matrix::run(arguments),
         Command::Preflight(arguments) => preflight::run(arguments),
+        Command::Probe(arguments) => probe::run(arguments),
+        Command::Selftest(arguments) => selftest::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Uninstall(arguments) => uninstall::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

@@ -1,4 +1,5 @@
-//! A client of the Kubernetes API server that reads, and writes Events.
+//! A client of the Kubernetes API server that reads, and writes Events. Commands that a person or a hook runs once and
+//! that make or delete something have `kube`'s own, from [`connect`].
 //!
 //! ```text
 //! Access ──▶ Client ──▶ Lines ──▶ list: all there is, once
@@ -24,7 +25,7 @@ mod stand_in;
 pub use access::{Access, AccessError};
 pub use client::Client;
 pub use decode::{Bad, Item, Line, line};
-pub use dump::{Dump, DumpError, Id, context_namespace};
+pub use dump::{Dump, DumpError, Id, connect, context_namespace};
 pub use error::{Error, Refusal};
 pub use lines::Lines;
 pub use list::{List, all, uid, version};

@@ -5,15 +5,17 @@
 #[path = "support/program.rs"]
 mod program;
 
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
+use controller::agent::alone::Alone;
 use controller::agent::rundir::RunDir;
 use controller::{cluster, source};
 use kernel::conntrack::{Conntrack, Filter, MarkChange};
@@ -220,6 +222,42 @@ fn it_refuses_while_an_agent_runs() {
     assert_eq!(listed(&namespace), before);
     drop(agent);
     exits(&clean(&namespace, &run_dir), 0);
+    assert_eq!(listed(&namespace), "");
+}
+
+/// Both of an agent's locks are waited for: an agent with another directory has the other one.
+#[test]
+fn it_waits_for_an_agent_to_end_if_it_may() {
+    let (namespace, run_dir) = (namespace(), folder());
+    load(&namespace);
+    let path = run_dir.to_str().unwrap();
+    let held = RunDir::take(&run_dir).unwrap();
+    let output = namespace
+        .run(|| picket(&["cleanup", "--run-dir", path, "--wait", "200ms"], ""))
+        .unwrap();
+    exits(&output, 2);
+    assert!(text(&output.stderr).contains("stop it first"));
+    assert_ne!(listed(&namespace), "");
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+    command.args(["cleanup", "--run-dir", path, "--wait", "1h"]);
+    command.stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = namespace.run(|| command.spawn()).unwrap().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = said.next().unwrap().unwrap();
+    assert!(line.contains("waiting for it to end"), "{line}");
+    let alone = namespace.run(Alone::take).unwrap().unwrap();
+    drop(held);
+    // It has the directory now and then, and waits for the other lock.
+    let other = folder();
+    let again = clean(&namespace, &other);
+    exits(&again, 2);
+    assert!(text(&again.stderr).contains("has this network namespace"));
+    fs::remove_dir(&other).unwrap();
+    assert_ne!(listed(&namespace), "");
+    assert!(child.try_wait().unwrap().is_none());
+    drop(alone);
+    assert!(child.wait().unwrap().success());
     assert_eq!(listed(&namespace), "");
 }
 

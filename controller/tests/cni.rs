@@ -7,7 +7,7 @@ mod program;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -132,4 +132,118 @@ fn watch_installs_says_so_and_ends_when_it_is_told_to() {
             .unwrap()
             .contains("picket-cni")
     );
+}
+
+#[test]
+fn status_ends_with_what_a_probe_of_readiness_asks_for() {
+    let root = node("status");
+    let list = root.join("conf/10-main.conflist");
+    let asked = ["--timeout-seconds", "7"];
+    let output = run(&root, "status", &asked);
+    exits(&output, 1);
+    let said = text(&output.stdout);
+    let missing = format!(
+        "not installed: {}: plugins: the entry is not there\n",
+        list.display()
+    );
+    assert!(said.starts_with(&missing), "{said}");
+    assert!(said.contains("bin/picket-cni: can not be run"), "{said}");
+    assert_eq!(fs::read_to_string(&list).unwrap(), LIST);
+    exits(&run(&root, "install", &asked), 0);
+    let output = run(&root, "status", &asked);
+    exits(&output, 0);
+    let installed = format!("picket-cni is installed in {}\n", list.display());
+    assert_eq!(text(&output.stdout), installed);
+    let output = run(&root, "status", &[]);
+    exits(&output, 1);
+    let differs = "of the entry, timeoutSeconds is 7 and not 30\n";
+    assert!(text(&output.stdout).ends_with(differs), "{output:?}");
+}
+
+/// As containerd has it for a handler with a `cni_conf_dir` of its own.
+#[test]
+fn several_folders_have_the_entry_and_the_binary_goes_last() {
+    let root = node("several");
+    let kata = root.join("kata");
+    fs::create_dir(&kata).unwrap();
+    let second = kata.join("10-kata.conflist");
+    fs::write(&second, LIST).unwrap();
+    let more = ["--conf-dir", kata.to_str().unwrap()];
+    let output = run(&root, "install", &more);
+    exits(&output, 0);
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    assert!(fs::read_to_string(&second).unwrap().contains("picket-cni"));
+    exits(&run(&root, "status", &more), 0);
+    fs::write(&second, LIST).unwrap();
+    let output = run(&root, "status", &more);
+    exits(&output, 1);
+    assert!(text(&output.stdout).contains("10-kata.conflist: plugins"));
+    exits(&run(&root, "install", &more), 0);
+    // What can not be done in one is done in the others.
+    let first = root.join("conf/10-main.conflist");
+    let installed = fs::read_to_string(&first).unwrap();
+    fs::write(&first, "{").unwrap();
+    fs::write(&second, LIST).unwrap();
+    let output = run(&root, "install", &more);
+    exits(&output, 2);
+    assert!(fs::read_to_string(&second).unwrap().contains("picket-cni"));
+    fs::write(&first, installed).unwrap();
+
+    // A list that can not be changed keeps the binary.
+    fs::rename(&second, kata.join("end")).unwrap();
+    symlink(kata.join("end"), &second).unwrap();
+    let purge = [&more[..], &["--purge", "--purge-after-seconds", "0"]].concat();
+    let output = run(&root, "uninstall", &purge);
+    exits(&output, 2);
+    assert_eq!(fs::read_to_string(&first).unwrap(), LIST);
+    assert!(root.join("bin/picket-cni").exists());
+    fs::rename(kata.join("end"), &second).unwrap();
+    exits(&run(&root, "uninstall", &purge), 0);
+    assert_eq!(fs::read_to_string(&second).unwrap(), LIST);
+    assert!(!root.join("bin/picket-cni").exists());
+}
+
+#[test]
+fn uninstall_waits_for_a_watch_of_all_folders_to_end_if_it_may() {
+    let root = node("wait");
+    let kata = root.join("kata");
+    fs::create_dir(&kata).unwrap();
+    let second = kata.join("10-kata.conflist");
+    fs::write(&second, LIST).unwrap();
+    let more = ["--conf-dir", kata.to_str().unwrap()];
+    let start = |command: &str, more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_picket"))
+            .args(arguments(&root, command, more))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut watch = start("watch", &more);
+    let lines = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    for _ in 0..2 {
+        assert!(lines.any(|line| line.contains("the plugin is installed")));
+    }
+    for more in [&[][..], &["--wait", "200ms"]] {
+        let output = run(&root, "uninstall", more);
+        exits(&output, 2);
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("picket cni watch runs for this folder"),
+            "{said}"
+        );
+    }
+    let with_wait = [&more[..], &["--wait", "1h"]].concat();
+    let mut uninstall = start("uninstall", &with_wait);
+    let said = BufReader::new(uninstall.stderr.take().unwrap()).lines();
+    let mut said = said.map(Result::unwrap);
+    assert!(said.any(|line| line.contains("waiting for it to end")));
+    assert!(fs::read_to_string(&second).unwrap().contains("picket-cni"));
+    kill(Pid::from_raw(watch.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(watch.wait().unwrap().success());
+    assert!(uninstall.wait().unwrap().success());
+    let lists = [root.join("conf/10-main.conflist"), second];
+    for list in lists {
+        assert_eq!(fs::read_to_string(list).unwrap(), LIST);
+    }
 }

@@ -1,17 +1,21 @@
 //! `picket cleanup`
 
+use std::time::Duration;
+
 use clap::Args;
 use policy_compiler::lower::RevokedBit;
 
 use super::RunDirArg;
+use super::span::span;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   picket cleanup             after the agent of this node was stopped for good
+  picket cleanup --wait 5m   and before it has ended
 
 It removes all tables of picket, clears picket's bit from the marks of connections, and removes the agent's directory.
 Nothing else is touched, and what was done is printed. All pods of the node are open then, and connections that were cut
-may go on. It refuses while an agent runs. Exit code 2 if something is left.";
+may go on. It refuses while an agent runs, or after --wait if it still does. Exit code 2 if something is left.";
 
 /// `picket cleanup`
 #[derive(Debug, Args)]
@@ -22,6 +26,9 @@ pub struct Cleanup {
     /// The bit of connection marks that the agent used
     #[arg(long, value_name = "BIT", value_parser = bit, default_value = "0x100000")]
     pub mark_bit: RevokedBit,
+    /// Wait at most so long for an agent that runs to end
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub wait: Option<Duration>,
 }
 
 /// One bit, as `0x100000` or in decimal.

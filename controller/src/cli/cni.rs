@@ -1,17 +1,20 @@
 //! `picket cni`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use cni_chain::install::OnAgentUnavailable;
 
+use super::span::span;
 use super::{LogArg, RunDirArg};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   picket cni install                          into /etc/cni/net.d and /opt/cni/bin
   picket cni watch --on-agent-unavailable quarantine
+  picket cni status
   picket cni uninstall --purge
 
 The plugin becomes the last of the list of plugins that the container runtime takes; the rest of the file stays as it is.";
@@ -20,6 +23,7 @@ const INSTALL_EXAMPLES: &str = "\
 Examples:
   picket cni install
   picket cni install --conf-dir /var/lib/rancher/k3s/agent/etc/cni/net.d --bin-dir /var/lib/rancher/k3s/data/cni
+  picket cni install --conf-dir /etc/cni/net.d --conf-dir /etc/cni/kata.d
   picket cni install --cni-conf-name 10-calico.conflist --exclude-namespace kube-system
   picket cni install --plugin /usr/libexec/picket-cni --timeout-seconds 60
 
@@ -30,9 +34,18 @@ const UNINSTALL_EXAMPLES: &str = "\
 Examples:
   picket cni uninstall
   picket cni uninstall --purge --purge-after-seconds 60
+  picket cni uninstall --wait 5m               for picket cni watch to end
 
 It takes the plugin out of all lists, whichever the runtime takes. The binary stays without --purge, since pods that end
-now may need it. Stop picket cni watch before. Exit code 2 if something is left.";
+now may need it. It refuses while picket cni watch runs for the folder. Exit code 2 if something is left.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  picket cni status
+  picket cni status --on-agent-unavailable quarantine    give it what install or watch are given
+
+Exit code 0 if the entry is in the list that the runtime takes, as the arguments say, and the binary is in its folder and
+answers; 1 if not, and a line for each thing that is missing. Nothing is changed.";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -55,6 +68,9 @@ pub enum CniCommand {
     /// Put the plugin into the runtime's list
     #[command(after_help = INSTALL_EXAMPLES)]
     Install(CniInstall),
+    /// Say whether it is there, and what is missing
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(CniInstall),
     /// Take it out
     #[command(after_help = UNINSTALL_EXAMPLES)]
     Uninstall(CniUninstall),
@@ -66,9 +82,13 @@ pub enum CniCommand {
 /// The runtime's folders.
 #[derive(Debug, Args)]
 pub struct CniFolders {
-    /// The runtime's folder of network configurations
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    pub conf_dir: PathBuf,
+    /// The runtime's folder of network configurations, repeatable, as a handler of containerd may have its own
+    #[arg(
+        long = "conf-dir",
+        value_name = "DIR",
+        default_value = "/etc/cni/net.d"
+    )]
+    pub conf_dirs: Vec<PathBuf>,
     /// The runtime's folder of plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     pub bin_dir: PathBuf,
@@ -116,6 +136,9 @@ pub struct CniUninstall {
     /// How long pods that end now may need the binary
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "purge")]
     pub purge_after_seconds: u64,
+    /// Wait at most so long for picket cni watch to end
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub wait: Option<Duration>,
 }
 
 /// `picket cni watch`

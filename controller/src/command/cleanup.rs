@@ -3,6 +3,8 @@
 mod inside;
 
 use std::io::{self, Write};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cni_chain::quarantine::{self, ACTIVE, ALIAS_PREFIX, QUARANTINE};
 use kernel::conntrack::{self, Conntrack, Filter, MarkChange, Masked};
@@ -11,17 +13,19 @@ use policy_compiler::lower::RevokedBit;
 use policy_compiler::ruleset::TABLE;
 
 use super::Outcome;
-use crate::agent::alone::Alone;
-use crate::agent::rundir::RunDir;
+use crate::agent::alone::{Alone, AloneError};
+use crate::agent::rundir::{RunDir, RunDirError};
 use crate::cli::Cleanup;
 
 /// How often connections are listed again: those that are confirmed in the meantime may have the bit still.
 const PASSES: usize = 20;
 
+/// How often is looked whether an agent has ended: of two locks the kernel tells nothing.
+const LOOK: Duration = Duration::from_millis(100);
+
 pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
     // Held to the end, so that no agent starts in the middle.
-    let run_dir = RunDir::hold(&arguments.run_dir.run_dir)?;
-    let _alone = Alone::take()?;
+    let (run_dir, _alone) = take(arguments)?;
     let mut out = io::stdout().lock();
     let mut failures = Vec::new();
     let mut is_clean = true;
@@ -82,6 +86,31 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
     out.flush()?;
     anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(Outcome::Done)
+}
+
+/// Takes the place of an agent, once it has ended.
+fn take(arguments: &Cleanup) -> anyhow::Result<(RunDir, Alone)> {
+    let start = Instant::now();
+    let mut is_told = false;
+    loop {
+        let held: anyhow::Error = match RunDir::hold(&arguments.run_dir.run_dir) {
+            Ok(run_dir) => match Alone::take() {
+                Ok(alone) => return Ok((run_dir, alone)),
+                Err(error @ AloneError::Held { .. }) => error.into(),
+                Err(error) => return Err(error.into()),
+            },
+            Err(error @ RunDirError::Held { .. }) => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        if arguments.wait.is_none_or(|wait| start.elapsed() >= wait) {
+            return Err(held);
+        }
+        if !is_told {
+            super::say(&[format!("{held:#}; waiting for it to end")])?;
+            is_told = true;
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn remove_tables() -> anyhow::Result<Vec<kernel::TableName>> {

@@ -3,54 +3,110 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cni_chain::install::{Entry, Installer, Pace, Report, Settings, TYPE};
-use tokio::signal::unix::{SignalKind, signal};
+use cni_chain::install::{Entry, Error, Installer, Pace, Removed, Report, Settings, TYPE};
 use tracing::{error, info, warn};
 
-use super::Outcome;
+use super::{Outcome, stop};
 use crate::agent::log;
 use crate::cli::{Cni, CniCommand, CniFolders, CniInstall, CniUninstall, CniWatch};
+
+/// How often is looked whether a watch has ended: of a lock that somebody else lets go of the kernel tells nothing.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: &Cni) -> anyhow::Result<Outcome> {
     match &arguments.command {
         CniCommand::Install(arguments) => install(arguments),
+        CniCommand::Status(arguments) => status(arguments),
         CniCommand::Uninstall(arguments) => uninstall(arguments),
         CniCommand::Watch(arguments) => watch(arguments),
     }
 }
 
 fn install(arguments: &CniInstall) -> anyhow::Result<Outcome> {
-    let installed = installer(arguments)?.install()?;
-    super::say(&installed.notes)?;
-    let what = match installed.is_edited || installed.is_placed {
-        true => "installed",
-        false => "was installed already",
-    };
-    let path = installed.configuration.display();
-    writeln!(io::stdout(), "{TYPE} {what} in {path}")?;
+    let mut failures = Vec::new();
+    for installer in installers(arguments)? {
+        let installed = match installer.install() {
+            Ok(installed) => installed,
+            Err(error) => {
+                failures.push(error.to_string());
+                continue;
+            }
+        };
+        super::say(&installed.notes)?;
+        let what = match installed.is_edited || installed.is_placed {
+            true => "installed",
+            false => "was installed already",
+        };
+        let path = installed.configuration.display();
+        writeln!(io::stdout(), "{TYPE} {what} in {path}")?;
+    }
+    done(&failures)
+}
+
+fn done(failures: &[String]) -> anyhow::Result<Outcome> {
+    anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(Outcome::Done)
 }
 
-fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
-    let installer = Installer::new(settings(&arguments.folders, Path::new("").into()))?;
-    let removed = installer.remove_entries()?;
-    super::say(&removed.notes)?;
+fn status(arguments: &CniInstall) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::Done;
     let mut out = io::stdout().lock();
-    for path in &removed.changed {
-        writeln!(out, "{TYPE} taken out of {}", path.display())?;
+    for installer in installers(arguments)? {
+        let status = installer.status();
+        super::say(&status.notes)?;
+        if !status.is_ready() {
+            outcome = Outcome::Findings;
+        } else if let Some(path) = &status.configuration {
+            writeln!(out, "{TYPE} is installed in {}", path.display())?;
+        }
+        for problem in &status.problems {
+            writeln!(out, "not installed: {problem}")?;
+        }
     }
-    let mut is_clean = removed.changed.is_empty();
+    Ok(outcome)
+}
+
+fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
+    let installers = arguments.folders.conf_dirs.iter().map(|conf_dir| {
+        let settings = settings(&arguments.folders, conf_dir, Path::new("").into());
+        Installer::new(settings)
+    });
+    let installers = installers.collect::<Result<Vec<_>, _>>()?;
+    let (mut is_clean, mut failures) = (true, Vec::new());
+    let deadline = arguments.wait.map(|wait| Instant::now() + wait);
+    let mut out = io::stdout().lock();
+    for installer in &installers {
+        let removed = match remove_entries(installer, deadline)? {
+            Ok(removed) => removed,
+            Err(error) => {
+                failures.push(error.to_string());
+                continue;
+            }
+        };
+        super::say(&removed.notes)?;
+        for path in &removed.changed {
+            writeln!(out, "{TYPE} taken out of {}", path.display())?;
+        }
+        is_clean &= removed.changed.is_empty();
+    }
+    done(&failures)?;
     if arguments.purge {
         if !is_clean {
             // For runtimes that have the old list in memory there is nothing to wait for but time.
             thread::sleep(Duration::from_secs(arguments.purge_after_seconds));
         }
-        if installer.remove_binary()? {
+        for installer in &installers {
+            installer.check_unlisted()?;
+        }
+        // All of them have the same folder of plugins.
+        if let Some(installer) = installers.first()
+            && installer.remove_binary()?
+        {
             is_clean = false;
             let path = arguments.folders.bin_dir.join(TYPE);
             writeln!(out, "removed {}", path.display())?;
@@ -62,33 +118,53 @@ fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Takes the entries out, once nobody watches any more.
+fn remove_entries(
+    installer: &Installer,
+    deadline: Option<Instant>,
+) -> io::Result<Result<Removed, Error>> {
+    let mut is_told = false;
+    loop {
+        let removed = installer.remove_entries();
+        let Err(error @ Error::Watched { .. }) = &removed else {
+            return Ok(removed);
+        };
+        if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+            return Ok(removed);
+        }
+        if !is_told {
+            super::say(&[format!("{error}; waiting for it to end")])?;
+            is_told = true;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
 fn watch(arguments: &CniWatch) -> anyhow::Result<Outcome> {
-    let installer = installer(&arguments.install)?;
+    let installers = installers(&arguments.install)?;
     let _flush = log::start(
         arguments.log.log_format.into(),
         arguments.log.log_level.into(),
     )?;
     let (stop, stopped) = UnixStream::pair().context("no socket can be made")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut terminate, mut interrupt) = {
+    let runtime = stop::runtime()?;
+    let told = {
         let _entered = runtime.enter();
-        let signals = (SignalKind::terminate(), SignalKind::interrupt());
-        (signal(signals.0)?, signal(signals.1)?)
+        stop::stopped()?
     };
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            });
+            runtime.block_on(told);
             drop(stop);
         })?;
-    installer.watch(&Pace::default(), stopped.as_fd(), tell);
+    thread::scope(|scope| {
+        for installer in installers {
+            // All of them see that the other end is closed.
+            let stopped = stopped.as_fd();
+            scope.spawn(move || installer.watch(&Pace::default(), stopped, tell));
+        }
+    });
     info!("stopped; what is installed stays installed");
     Ok(Outcome::Done)
 }
@@ -112,7 +188,8 @@ fn tell(report: Report) {
     }
 }
 
-fn installer(arguments: &CniInstall) -> anyhow::Result<Installer> {
+/// One for each folder of configurations.
+fn installers(arguments: &CniInstall) -> anyhow::Result<Vec<Installer>> {
     let plugin = match &arguments.plugin {
         Some(path) => path.clone(),
         None => std::env::current_exe()
@@ -127,16 +204,18 @@ fn installer(arguments: &CniInstall) -> anyhow::Result<Installer> {
         exclude_namespaces: arguments.exclude_namespaces.clone(),
         routing_namespaces: arguments.routing_namespaces.clone(),
     };
-    let settings = Settings {
-        entry,
-        ..settings(&arguments.folders, plugin)
-    };
-    Ok(Installer::new(settings)?)
+    let installers = arguments.folders.conf_dirs.iter().map(|conf_dir| {
+        Installer::new(Settings {
+            entry: entry.clone(),
+            ..settings(&arguments.folders, conf_dir, plugin.clone())
+        })
+    });
+    Ok(installers.collect::<Result<_, _>>()?)
 }
 
-fn settings(folders: &CniFolders, plugin: std::path::PathBuf) -> Settings {
+fn settings(folders: &CniFolders, conf_dir: &Path, plugin: PathBuf) -> Settings {
     Settings {
-        conf_dir: folders.conf_dir.clone(),
+        conf_dir: conf_dir.to_owned(),
         bin_dir: folders.bin_dir.clone(),
         conf_name: folders.cni_conf_name.clone(),
         ..Settings::new(plugin)

@@ -18,6 +18,10 @@ const LIMIT: u32 = 500;
 /// Until a page is there.
 const PAGE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Until a connection, and the answer about one object, is there.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A kind that commands read.
 struct Kind {
     name: &'static str,
@@ -114,6 +118,22 @@ async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Conf
         Err(error) if kubeconfig.is_some() || context.is_some() => Err(wrong(&error)),
         Err(error) => Config::incluster().map_err(|_| wrong(&error)),
     }
+}
+
+/// A client as whom the user's kubeconfig, or the pod that this runs in, says, for who asks for single objects.
+///
+/// # Errors
+/// No cluster is named, or what names it cannot be read.
+pub async fn connect(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<kube::Client, DumpError> {
+    let mut config = config(kubeconfig, context).await?;
+    // Who asks tries again.
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(ANSWER);
+    let client = kube::Client::try_from(config);
+    client.map_err(|error| DumpError::Config(chain(&error)))
 }
 
 fn read(kubeconfig: Option<&Path>) -> Result<Kubeconfig, kube::config::KubeconfigError> {

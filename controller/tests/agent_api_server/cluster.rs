@@ -122,6 +122,12 @@ impl Cluster {
         answer.is_some_and(|(status, _)| status == 200)
     }
 
+    /// Whether it need not be started anew, as a kubelet asks.
+    pub(crate) fn lives(&self) -> bool {
+        let answer = self.live.get("/healthz");
+        answer.is_some_and(|(status, _)| status == 200)
+    }
+
     /// Whether nothing is wrong, and what is.
     pub(crate) fn status(&self) -> (bool, String) {
         let status = self.live.run(&["status"]);

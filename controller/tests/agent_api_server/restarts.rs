@@ -60,7 +60,7 @@ fn an_api_server_and_a_store_that_end_and_start_again_open_nothing_and_lose_noth
         for &program in programs {
             end(&mut cluster.server, program);
         }
-        assert!(cluster.is_ready(), "{}", agent.log());
+        assert!(cluster.is_ready() && cluster.lives(), "{}", agent.log());
         assert!(cluster.live.held() == cluster.live.wanted());
         for &program in programs.iter().rev() {
             cluster.server.run(program);
@@ -136,7 +136,7 @@ fn an_api_server_that_stands_still_for_a_while_opens_nothing_and_loses_nothing()
     let (mut cluster, agent) = full();
     let flood = cluster.live.start_flood();
     cluster.server.freeze(Program::ApiServer);
-    assert!(cluster.is_ready(), "{}", agent.log());
+    assert!(cluster.is_ready() && cluster.lives(), "{}", agent.log());
     assert!(cluster.live.held() == cluster.live.wanted());
     cluster.server.thaw(Program::ApiServer);
     follows(&mut cluster, &agent, &mut random(4));
@@ -155,7 +155,7 @@ fn an_agent_that_starts_without_an_api_server_keeps_what_is_in_force_until_there
         let (_, status) = cluster.status();
         status.contains("the API server cannot be reached")
     });
-    assert!(!cluster.is_ready());
+    assert!(cluster.lives() && !cluster.is_ready());
     assert!(cluster.live.held() == cluster.live.wanted());
     cluster.server.run(Program::ApiServer);
     cluster.put("policy", &policy("p", &mut random(3)));
