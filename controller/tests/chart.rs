@@ -11,6 +11,8 @@ mod api_server;
 mod checks;
 #[path = "chart/cluster.rs"]
 mod cluster;
+#[path = "chart/container.rs"]
+mod container;
 #[path = "chart/golden.rs"]
 mod golden;
 #[path = "chart/helm.rs"]
@@ -27,6 +29,8 @@ mod manifests;
 mod meaning;
 #[path = "chart/package.rs"]
 mod package;
+#[path = "chart/plugin.rs"]
+mod plugin;
 #[path = "chart/schema.rs"]
 mod schema;
 mod support;

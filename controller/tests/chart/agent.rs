@@ -1,17 +1,17 @@
 //! The agent as the chart starts it: with its arguments, its capabilities, and its account.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::api_server::PATIENCE;
 use crate::cluster::Cluster;
+use crate::container::{command, named};
 use crate::helm::{CHART, NAMESPACE};
 use crate::live::{Agent, Live};
-use crate::manifests::{self, NODE};
-use crate::meaning::{arguments, pod};
+use crate::manifests;
+use crate::meaning::pod;
 
 /// The chart, with the test's folder as the agent's.
 fn install(cluster: &Cluster, run_dir: &Path) {
@@ -24,21 +24,7 @@ fn install(cluster: &Cluster, run_dir: &Path) {
 /// Starts the agent of the release as a runtime would, but for its image and how it finds the API server.
 fn start(live: &Live, cluster: &Cluster, kubeconfig: &Path) -> Agent {
     let daemon_set = cluster.get("daemonset", "picket").unwrap();
-    let container = &pod(&daemon_set).unwrap()["containers"][0];
-    let capabilities = &container["securityContext"]["capabilities"];
-    assert_eq!(capabilities["drop"], json!(["ALL"]));
-    let added = capabilities["add"].as_array().unwrap().iter();
-    let added = added.map(|name| format!(",+{}", name.as_str().unwrap().to_lowercase()));
-    let mut command = Command::new("setpriv");
-    command.args(["--no-new-privs", "--inh-caps=-all"]);
-    command.arg(format!("--bounding-set=-all{}", added.collect::<String>()));
-    command.arg("--").arg(env!("CARGO_BIN_EXE_picket"));
-    let rendered = arguments(container);
-    command.args(
-        rendered
-            .iter()
-            .map(|text| text.replace("$(NODE_NAME)", NODE)),
-    );
+    let mut command = command(named(pod(&daemon_set).unwrap(), "agent"));
     command.arg("--kubeconfig").arg(kubeconfig);
     Agent::spawn(&live.world.node, command, |_| {})
 }

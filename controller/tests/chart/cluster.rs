@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::Namespace;
 
 use crate::api_server::{ApiServer, PATIENCE};
-use crate::helm::{NAMESPACE, helm, run, tool};
+use crate::helm::{NAMESPACE, helm, run, said, tool};
 use crate::support::Folder;
 
 /// An API server in a network namespace, and who installs charts there.
@@ -129,21 +129,32 @@ impl<'a> Cluster<'a> {
     }
 
     /// Runs helm while somebody else does what makes it end.
-    pub(crate) fn while_helm<T>(
+    pub(crate) fn while_helm(
         &self,
         command: &str,
         arguments: &[&str],
-        work: impl FnOnce() -> T,
-    ) -> (Result<String, String>, T) {
-        std::thread::scope(|scope| {
-            let to_release = [command, "picket", "--namespace", NAMESPACE];
-            let mut helm = helm(&self.home);
-            helm.args(to_release).args(arguments);
-            helm.arg("--kubeconfig").arg(self.server.administrator());
-            let node = self.node;
-            let helm = scope.spawn(move || node.run(|| run(&mut helm)).unwrap());
-            let outcome = work();
-            (helm.join().unwrap(), outcome)
-        })
+        work: impl FnOnce(),
+    ) -> Result<String, String> {
+        let mut helm = helm(&self.home);
+        helm.args([command, "picket", "--namespace", NAMESPACE]);
+        helm.args(arguments).arg("--kubeconfig");
+        helm.arg(self.server.administrator());
+        helm.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = self.node.run(|| helm.spawn()).unwrap().unwrap();
+        let mut running = Running(Some(started));
+        work();
+        said(&running.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+/// A process that ends with a test that fails.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

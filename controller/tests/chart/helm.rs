@@ -47,15 +47,16 @@ pub(crate) fn helm(home: &Folder) -> Command {
 
 /// What it wrote on stdout, or else on stderr.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    match status.success() {
+    said(&command.output().unwrap())
+}
+
+/// The same of a process that has ended.
+pub(crate) fn said(output: &Output) -> Result<String, String> {
+    let [stdout, stderr] = [&output.stdout, &output.stderr];
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    match output.status.success() {
         true => Ok(text(stdout)),
-        false => Err(format!("{}{}", text(stdout), text(stderr))),
+        false => Err(text(stdout) + &text(stderr)),
     }
 }
 

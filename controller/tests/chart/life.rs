@@ -69,7 +69,7 @@ fn uninstalling_waits_for_the_nodes_and_leaves_nothing() {
     cluster.release("install", &[CHART]).unwrap();
     let installed = cluster.everything();
     // A node is late.
-    let (ended, ()) = cluster.while_helm("uninstall", &[], || {
+    let ended = cluster.while_helm("uninstall", &[], || {
         let job = cluster.until("the Job is there", || cluster.get("job", "picket-cleanup"));
         let call = arguments(&pod(&job).unwrap()["containers"][0]).join(" ");
         let expected = "uninstall --namespace=kube-system --daemonset=picket --cleanup=picket-cleanup --timeout=4m";
@@ -88,7 +88,7 @@ fn uninstalling_waits_for_the_nodes_and_leaves_nothing() {
     );
     // It is there again; the Job is a new one.
     let failed = cluster.get("job", "picket-cleanup").unwrap()["metadata"]["uid"].clone();
-    let (ended, ()) = cluster.while_helm("uninstall", &[], || {
+    let ended = cluster.while_helm("uninstall", &[], || {
         cluster.until("there is a new Job", || {
             let job = cluster.get("job", "picket-cleanup")?;
             (job["metadata"]["uid"] != failed).then_some(())
