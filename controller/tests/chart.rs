@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "chart/admission.rs"]
+mod admission;
 #[path = "chart/agent.rs"]
 mod agent;
 #[path = "support/api_server/mod.rs"]

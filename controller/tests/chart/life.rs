@@ -102,6 +102,41 @@ fn uninstalling_waits_for_the_nodes_and_leaves_nothing() {
 }
 
 #[test]
+fn a_test_leaves_nothing_when_it_passes_and_its_log_when_it_fails() {
+    let node = node();
+    let cluster = Cluster::new(&node);
+    cluster.release("install", &[CHART]).unwrap();
+    let installed = cluster.everything();
+    for phase in ["Failed", "Succeeded"] {
+        let ended = cluster.while_helm("test", &[], || {
+            cluster.until("there is a new pod", || {
+                let pod = cluster.get("pod", "picket-test")?;
+                (pod["status"]["phase"] == "Pending").then_some(())
+            });
+            assert!(cluster.get("role", "picket-test").is_some());
+            let status = serde_json::json!({"status": {"phase": phase}}).to_string();
+            let patch = [
+                "patch",
+                "pod",
+                "picket-test",
+                "-n",
+                NAMESPACE,
+                "-p",
+                &status,
+            ];
+            let subresource = ["--subresource=status", "--type=merge"];
+            cluster
+                .kubectl(&[&patch[..], &subresource].concat())
+                .unwrap();
+        });
+        let is_there = cluster.get("pod", "picket-test").is_some();
+        let passed = phase == "Succeeded";
+        assert_eq!((ended.is_ok(), is_there), (passed, !passed), "{ended:?}");
+    }
+    assert_eq!(cluster.everything(), installed);
+}
+
+#[test]
 fn another_release_and_another_program_are_found() {
     let node = node();
     let cluster = Cluster::new(&node);
