@@ -26,7 +26,7 @@ pub use access::{Access, AccessError};
 pub use client::Client;
 pub use decode::{Bad, Item, Line, line};
 pub use dump::{Dump, DumpError, Id, connect, context_namespace};
-pub use error::{Error, Refusal};
+pub use error::{Error, Refusal, words};
 pub use lines::Lines;
 pub use list::{List, all, uid, version};
 pub use resource::{Resource, Selection, escape};

@@ -21,7 +21,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use self::objects::Client;
 use super::{Outcome, stop};
 use crate::cli::Selftest;
-use crate::kubernetes;
+use crate::kubernetes::{connect as connect_to, words};
 
 /// How often is looked. That takes the right to get, and not to watch.
 const LOOK: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ impl<'a> Test<'a> {
     async fn new(arguments: &'a Selftest) -> anyhow::Result<Self> {
         let cluster = &arguments.cluster;
         let (kubeconfig, context) = (cluster.kubeconfig.as_deref(), cluster.context.as_deref());
-        let api = kubernetes::connect(kubeconfig, context).await?;
+        let api = connect_to(kubeconfig, context).await?;
         let namespace = match &arguments.namespace {
             Some(namespace) => namespace.clone(),
             None => api.default_namespace().to_owned(),
@@ -75,7 +75,10 @@ impl<'a> Test<'a> {
         let name = name.context("which pod this is is not known: name it with --pod")?;
         let pods: Api<Pod> = Api::namespaced(api.clone(), &namespace);
         let pod = pods.get(&name).await;
-        let pod = pod.with_context(|| format!("this pod, {namespace}/{name}, can not be read"))?;
+        let pod = pod.map_err(|error| {
+            let words = words(&error);
+            anyhow::anyhow!("this pod, {namespace}/{name}, can not be read: {words}")
+        })?;
         Ok(Self {
             arguments,
             pods,
@@ -126,7 +129,8 @@ impl<'a> Test<'a> {
             .await?;
         loop {
             let pod = self.pods.get(name).await;
-            let pod = pod.with_context(|| format!("can not get Pod {name}"))?;
+            let pod =
+                pod.map_err(|error| anyhow::anyhow!("can not get Pod {name}: {}", words(&error)))?;
             if let Some(server) = objects::server(&pod) {
                 let addresses = self.client.reachable(&server.addresses);
                 anyhow::ensure!(
@@ -209,9 +213,10 @@ impl<'a> Test<'a> {
                     tokio::time::sleep(LOOK).await;
                 }
                 created => {
-                    return created
-                        .map(drop)
-                        .with_context(|| format!("can not create {what}"));
+                    let created = created.map(drop);
+                    return created.map_err(|error| {
+                        anyhow::anyhow!("can not create {what}: {}", words(&error))
+                    });
                 }
             }
         }
@@ -223,7 +228,7 @@ impl<'a> Test<'a> {
         let mut failures = Vec::new();
         let mut gone = |what: &str, name: &str, deleted: Result<(), kube::Error>| match deleted {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => failures.push(format!("can not delete {what} {name}: {error}")),
+            Err(error) => failures.push(format!("can not delete {what} {name}: {}", words(&error))),
             Ok(()) => {}
         };
         for name in self.client.policies() {

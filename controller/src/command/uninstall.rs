@@ -14,10 +14,13 @@ use kube::core::Selector;
 use self::progress::{Progress, late};
 use super::{Outcome, stop};
 use crate::cli::Uninstall;
-use crate::kubernetes::connect;
+use crate::kubernetes::{connect, words};
 
 /// How often it is asked. That takes the right to get, and not to watch.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// So long may an API server that starts refuse what is allowed: it takes requests before it knows who may do what.
+const REFUSED: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &Uninstall) -> anyhow::Result<Outcome> {
     stop::runtime()?.block_on(async {
@@ -156,7 +159,7 @@ impl Work<'_> {
         let params = ListParams::default().labels_from(&selector);
         let listed = match self.pods.list(&params).await {
             Ok(listed) => listed.items,
-            Err(error) => return say(&format!("  its pods can not be listed: {error}")),
+            Err(error) => return say(&format!("  its pods can not be listed: {}", words(&error))),
         };
         let is_of = |pod: &Pod| {
             let mut owners = pod.metadata.owner_references.iter().flatten();
@@ -187,23 +190,28 @@ impl Work<'_> {
             .await
     }
 
-    /// Asks until there is an answer, or no time is left. A refusal is an answer.
+    /// Asks until there is an answer, or no time is left. A refusal that lasts is an answer.
     async fn ask<T>(
         &self,
         what: &str,
         ask: impl AsyncFn() -> Result<T, kube::Error>,
     ) -> anyhow::Result<T> {
         let mut is_told = false;
+        let start = Instant::now();
         loop {
             let error = match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if is_refusal(&error) || self.is_late() {
-                return Err(error).with_context(|| format!("can not {what}"));
+            let is_refused = is_refusal(&error) && start.elapsed() >= REFUSED;
+            if is_refused || self.is_late() {
+                anyhow::bail!("can not {what}: {}", words(&error));
             }
             if !is_told {
-                super::say(&[format!("can not {what} now, and goes on: {error}")])?;
+                super::say(&[format!(
+                    "can not {what} now, and goes on: {}",
+                    words(&error)
+                )])?;
                 is_told = true;
             }
             tokio::time::sleep(LOOK).await;

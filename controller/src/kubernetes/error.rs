@@ -49,6 +49,14 @@ impl Error {
     }
 }
 
+/// What `kube`'s own client says went wrong, as a person reads it.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => chain(other),
+    }
+}
+
 /// A Status that says no.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {

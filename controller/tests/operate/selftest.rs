@@ -177,9 +177,9 @@ async fn kubelet(client: Client, network: &Namespace, done: &AtomicBool) {
                     "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
                     "target": {"apiVersion": "v1", "kind": "Node", "name": "n2"},
                 });
-                let binding = binding.to_string().into_bytes();
                 let params = PostParams::default();
-                let bound = pods.create_subresource::<Value>("binding", &name, &params, binding);
+                let bound =
+                    pods.create_subresource::<Value, Value>("binding", &name, &params, &binding);
                 bound.await.unwrap();
                 let container = &pod.spec.as_ref().unwrap().containers[0];
                 let mut command = Command::new(PICKET);
