@@ -52,6 +52,9 @@ openshift:
 {{- range .Values.cni.excludeNamespaces }}
 - --exclude-namespace={{ . }}
 {{- end }}
+{{- range .Values.cni.routingNamespaces }}
+- --routing-namespace={{ . }}
+{{- end }}
 {{- end }}
 
 {{- /* At the node's own paths: configurations name each other by these. */ -}}

@@ -177,6 +177,34 @@ capabilities:
     type: DirectoryOrCreate
 {{- end }}
 
+{{- /* What it takes to hold rules of the node, and those of pods where they are wanted. */ -}}
+{{- define "picket.enforcerSecurity" -}}
+{{- $add := list "NET_ADMIN" -}}
+{{- if .Values.agent.podNamespaces.enabled -}}
+{{- $add = append $add "SYS_ADMIN" -}}
+{{- end -}}
+{{- include "picket.rootSecurity" (dict "root" . "add" $add) }}
+{{- end }}
+
+{{- define "picket.namespacesVolume" -}}
+{{- if .Values.agent.podNamespaces.enabled -}}
+- name: pod-namespaces
+  hostPath:
+    path: {{ .Values.agent.podNamespaces.path }}
+    type: DirectoryOrCreate
+{{- end }}
+{{- end }}
+
+{{- /* A namespace that comes later is mounted there on the node, and is seen here. */ -}}
+{{- define "picket.namespacesMount" -}}
+{{- if .Values.agent.podNamespaces.enabled -}}
+- name: pod-namespaces
+  mountPath: {{ .Values.agent.podNamespaces.path }}
+  mountPropagation: HostToContainer
+  readOnly: true
+{{- end }}
+{{- end }}
+
 {{- define "picket.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded

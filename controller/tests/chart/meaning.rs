@@ -49,6 +49,11 @@ fn every_container() -> Vec<(String, Value, Value)> {
     every
 }
 
+/// Whether these values have the agent enforce inside of pods.
+fn enters_pods(values: &str) -> bool {
+    values == "everything"
+}
+
 fn hook(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"]["helm.sh/hook"].as_str()
 }
@@ -100,6 +105,9 @@ fn no_container_has_more_than_it_needs() {
         is_false("allowPrivilegeEscalation");
         assert_eq!(security["readOnlyRootFilesystem"], true, "{what}");
         let expected = match name {
+            "agent" | "cleanup" if enters_pods(&values) => {
+                json!({"drop": ["ALL"], "add": ["NET_ADMIN", "SYS_ADMIN"]})
+            }
             "agent" | "cleanup" => {
                 json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
             }
@@ -132,7 +140,9 @@ fn a_container_has_the_folders_and_credentials_that_the_readme_says() {
         let mounts: Vec<_> = mounts.into_iter().flatten().collect();
         let names: BTreeSet<_> = mounts.iter().map(|m| m["name"].as_str().unwrap()).collect();
         let expected: &[&str] = match name {
+            "agent" if enters_pods(&values) => &["api-access", "pod-namespaces", "run"],
             "agent" => &["api-access", "run"],
+            "cleanup" if enters_pods(&values) => &["pod-namespaces", "run"],
             "cleanup" => &["run"],
             "watch-cni" | "uninstall-cni" => &["cni-bin", "cni-conf"],
             "uninstall" | "test" => &["api-access"],
