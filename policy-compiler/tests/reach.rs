@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use policy_compiler::evaluate::{Connection, NodeEgress, Reason, Transport, Verdict, evaluate};
-use policy_compiler::model::{Cluster, Family, IpBlock, Owner, Peer, Peers, Protocol};
+use policy_compiler::model::{
+    Cluster, Family, IpBlock, Owner, Peer, Peers, Protocol, is_link_local,
+};
 use policy_compiler::reach::{Group, between, groups};
 use proptest::prelude::*;
 
@@ -35,6 +37,8 @@ fn members(cluster: &Cluster, group: &Group, addresses: &[IpAddr]) -> Vec<IpAddr
         Group::Pods(pods) => pods
             .iter()
             .flat_map(|id| cluster.addresses_of(&cluster.pods[id]).collect::<Vec<_>>())
+            // What a pod has on its link only interfaces say, of which groups know nothing.
+            .filter(|address| !is_link_local(address))
             .collect(),
         Group::Nodes(nodes) => nodes
             .iter()

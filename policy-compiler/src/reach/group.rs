@@ -8,7 +8,7 @@ use super::outside::outside;
 use crate::evaluate::{OtherEnd, peer_matches, selects};
 use crate::model::{
     Cluster, Direction, Family, IpBlock, Labels, NamespacedName, NetworkPolicy, Owner, Peer, Peers,
-    Pod, PortMatch, Ports, Protocol, Rule,
+    Pod, PortMatch, Ports, Protocol, Rule, is_link_local,
 };
 
 /// Ends of one kind between which no policy makes a difference.
@@ -51,7 +51,9 @@ impl Group {
                 .iter()
                 .filter_map(|id| {
                     let pod = cluster.pods.get(id)?;
-                    cluster.addresses_of(pod).find(of_family)
+                    // What it has on its link only interfaces say.
+                    let mut addresses = cluster.addresses_of(pod);
+                    addresses.find(|address| of_family(address) && !is_link_local(address))
                 })
                 .collect(),
             Group::Nodes(nodes) => nodes
