@@ -14,8 +14,8 @@ use policy_compiler::evaluate::Verdict;
 use policy_compiler::ir::NodeIr;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::model::{
-    Cluster, Direction, Family, LabelSelector, NamespacedName, NetworkPolicy, Node, Owner, Peers,
-    Phase, Pod, Ports, Presence, Rule,
+    Cluster, ContainerPort, Direction, Family, LabelSelector, NamespacedName, NetworkPolicy, Node,
+    Owner, Peers, Phase, Pod, PolicyPort, PortMatch, PortRange, Ports, Presence, Protocol, Rule,
 };
 use policy_compiler::name::Namer;
 use policy_compiler::render;
@@ -252,6 +252,40 @@ fn at_its_budget_a_namespace_is_compiled() {
         ..Budgets::default()
     };
     assert_eq!(check_all(&two_namespaces(), &budgets), []);
+}
+
+#[test]
+fn a_name_that_a_pod_gives_to_several_ports_counts_as_all_of_them() {
+    let mut named = pod("x", "a", 1);
+    let port = |number| ContainerPort {
+        name: Some("dns".into()),
+        protocol: Protocol::Tcp,
+        port: number,
+    };
+    named.ports = [1, 3, 5].map(port).into();
+    let port = |port| PolicyPort {
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let range = PortRange::single(9);
+    let ports = vec![
+        port(PortMatch::Named("dns".into())),
+        port(PortMatch::Range(range)),
+    ];
+    let mut policy = deny("x", "dns");
+    policy.ingress = Some(vec![Rule {
+        peers: Peers::Any,
+        ports: Ports::Of(ports),
+    }]);
+    let mut cluster = two_namespaces();
+    cluster = Cluster::new([], cluster.nodes.into_values(), [named], [policy]);
+    let with = |ports| Budgets {
+        ports,
+        ..Budgets::default()
+    };
+    assert_eq!(check_all(&cluster, &with(4)), []);
+    let [exceeded] = check_all(&cluster, &with(3)).try_into().unwrap();
+    assert_eq!((exceeded.resource, exceeded.found), (Resource::Ports, 4));
 }
 
 #[test]

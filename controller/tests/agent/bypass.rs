@@ -332,3 +332,19 @@ fn cleanup_leaves_nothing_in_the_pods_namespace() {
     assert_eq!(group(&node), 0);
     assert_eq!(reaches(&node, "a", "b"), [true; 2]);
 }
+
+#[test]
+fn a_device_that_comes_back_from_a_pod_is_not_held_in_quarantine() {
+    let node = node();
+    let agent = node.pods.start(&[]);
+    let host = node.pods.world.node();
+    let mut links = host.run(Links::open).unwrap().unwrap();
+    // One that no pod's end can be.
+    host.ip(&["link", "add", "mvc", "link", "lan0", "type", "macvlan"])
+        .unwrap();
+    let link = links.by_name("mvc").unwrap().unwrap();
+    links.set_group(&link, QUARANTINE).unwrap();
+    until("it is out of quarantine", &agent, || {
+        links.by_name("mvc").unwrap().unwrap().group == 0
+    });
+}

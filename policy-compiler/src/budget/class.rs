@@ -97,6 +97,23 @@ fn terms(peer: &Peer) -> usize {
     }
 }
 
+/// How many ports the rule has on pods with these, besides one for each that it lists: a pod may give a name to several.
+pub(super) fn more_ports(rule: &Rule, named: &BTreeSet<NamedPort<'_>>) -> usize {
+    let Ports::Of(ports) = &rule.ports else {
+        return 0;
+    };
+    let more = ports.iter().map(|port| match &port.port {
+        PortMatch::Named(name) => {
+            let of_name = named
+                .iter()
+                .filter(|(n, protocol, _)| n == name && *protocol == port.protocol);
+            of_name.count().saturating_sub(1)
+        }
+        _ => 0,
+    });
+    more.sum::<usize>() * peers(rule).count()
+}
+
 /// Whether the rule names ports.
 pub(super) fn names_ports(rule: &Rule) -> bool {
     let Ports::Of(ports) = &rule.ports else {

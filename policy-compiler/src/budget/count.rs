@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::class::{Merged, RuleSize, names_ports, size};
+use super::class::{Merged, RuleSize, more_ports, names_ports, size};
 use super::pods::{LocalPod, NamedPort, SetKey, Sets, steps};
 use super::{BLAMED, Budgets, Exceeded, Resource};
 use crate::model::{
@@ -155,8 +155,8 @@ impl<'a> Count<'a> {
                     _ => BTreeSet::new(),
                 };
                 let indices = policies.iter().map(|(index, _)| *index).collect();
-                if classes.insert((direction, indices, ports)) {
-                    self.add_class(&policies);
+                if classes.insert((direction, indices, ports.clone())) {
+                    self.add_class(&policies, &ports);
                 }
             }
             self.check()?;
@@ -164,8 +164,15 @@ impl<'a> Count<'a> {
         Ok(classes)
     }
 
-    fn add_class(&mut self, policies: &[(usize, RuleSize)]) {
+    /// `ports` are those of its pods, where ingress rules name some.
+    fn add_class(&mut self, policies: &[(usize, RuleSize)], ports: &BTreeSet<NamedPort<'_>>) {
         for (index, size) in policies {
+            if !ports.is_empty() {
+                let rules = self.policies[*index].rules(Direction::Ingress);
+                let more = rules.into_iter().flatten();
+                let more = more.map(|rule| more_ports(rule, ports)).sum();
+                self.charge(Resource::Ports, *index, more);
+            }
             // A policy without rules stands in the class's name and comment all the same.
             self.charge(Resource::Rules, *index, size.parts.max(1));
             self.charge(Resource::Ports, *index, size.ports);

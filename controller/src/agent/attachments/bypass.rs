@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cni_chain::attachment::{Attachment, AttachmentId, Path};
 use cni_chain::quarantine::{self, ACTIVE, QUARANTINE};
-use kernel::{Generation, NetworkNamespace};
+use kernel::{Generation, NamespaceError, NetworkNamespace};
 use policy_compiler::delta::delta;
 use policy_compiler::lower::{Inside, RevokedBit, inside};
 use policy_compiler::model::InterfaceName;
@@ -227,7 +227,13 @@ fn addresses_of_node(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
 
 fn open((path, inode): &Key, with: &Bypass) -> Result<Opened, String> {
     let namespace = NetworkNamespace::open_numbered(path, *inode);
-    let namespace = namespace.map_err(|error| describe(&error))?;
+    let namespace = namespace.map_err(|error| match error {
+        NamespaceError::Open { .. } => format!(
+            "{}: the agent has to see the node's folder of network namespaces (in the chart, agent.podNamespaces.enabled)",
+            describe(&error)
+        ),
+        error => describe(&error),
+    })?;
     let metrics = with.metrics.clone();
     let (mut counted, mut failure) = (0, None);
     let path = path.clone();

@@ -155,6 +155,7 @@ impl Registry {
             self.links = None;
             describe(&error)
         })?;
+        self.take_back(&node);
         let mut attached = Attached {
             unreadable: errors.iter().map(|error| describe(error)).collect(),
             ..Attached::default()
@@ -214,6 +215,24 @@ impl Registry {
             self.last = Arc::new(attached);
         }
         Ok(())
+    }
+
+    /// A device that was a pod's is the node's again when the pod's network namespace ends, and in the group that it had.
+    fn take_back(&mut self, node: &Node) {
+        let of_pods = [Kind::Veth, Kind::Netkit];
+        let back = node.links.values().filter(|link| {
+            [QUARANTINE, ACTIVE].contains(&link.group) && !of_pods.contains(&link.kind)
+        });
+        for link in back {
+            let links = self.links.as_mut();
+            match links.map(|links| links.set_group(link, 0)) {
+                Some(Err(error)) => warn!(
+                    "{link} is no pod's any more, and is in quarantine: {}",
+                    describe(&error)
+                ),
+                _ => info!("{link} is no pod's any more, and is out of quarantine"),
+            }
+        }
     }
 
     fn node(&mut self) -> Result<Node, LinkError> {
