@@ -1,0 +1,220 @@
+//! The image that `image/build` makes, in containerd, as runtimes start it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use common::Recorded;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const NAME: &str = concat!("localhost/picket:", env!("CARGO_PKG_VERSION"));
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_of_cargo(variable: &str) -> bool {
+    let more = ["LD_LIBRARY_PATH", "RUSTFLAGS"];
+    (variable.starts_with("CARGO") && variable != "CARGO_HOME") || more.contains(&variable)
+}
+
+/// Runs `image/build`; what it prints, and the archive. The profile is the one of tests, which takes the least time.
+fn build(output: &str, epoch: &str) -> (String, PathBuf) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(output);
+    let mut command = Command::new(Path::new(ROOT).join("image/build"));
+    command.args(["--profile", "dev", "--output"]).arg(&folder);
+    // Of this test's own build: crates would be built anew for each that has others.
+    for (variable, _) in std::env::vars().filter(|(name, _)| is_of_cargo(name)) {
+        command.env_remove(variable);
+    }
+    // Of no commit: somebody may make one meanwhile.
+    command.env("REVISION", "0".repeat(40));
+    let built = command.env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    let archive = format!("picket-{}.tar", env!("CARGO_PKG_VERSION"));
+    (text(&built.stdout).trim().to_owned(), folder.join(archive))
+}
+
+/// The image of most tests.
+fn image() -> &'static (String, PathBuf) {
+    static IMAGE: OnceLock<(String, PathBuf)> = OnceLock::new();
+    IMAGE.get_or_init(|| build("image", "1700000000"))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digits = Sha256::digest(bytes);
+    let digits = digits.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", digits.collect::<String>())
+}
+
+/// The files of an archive, by their names.
+fn files(archive: &Path) -> Vec<(String, tar::Header, Vec<u8>)> {
+    let mut archive = tar::Archive::new(fs::File::open(archive).unwrap());
+    unpack(&mut archive)
+}
+
+fn unpack(archive: &mut tar::Archive<impl std::io::Read>) -> Vec<(String, tar::Header, Vec<u8>)> {
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+        (name, entry.header().clone(), content)
+    });
+    entries.collect()
+}
+
+/// Follows descriptors from `index.json` down to the image's configuration, and checks each digest on the way.
+fn configuration(archive: &Path) -> (Value, Vec<u8>) {
+    let files = files(archive);
+    let blob = |described: &Value| {
+        let named = described["digest"].as_str().unwrap();
+        let path = format!("blobs/{}", named.replace(':', "/"));
+        let (_, _, content) = files.iter().find(|(name, ..)| *name == path).unwrap();
+        assert_eq!(digest(content), named);
+        assert_eq!(content.len() as u64, described["size"].as_u64().unwrap());
+        content.clone()
+    };
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    let (_, _, index) = files
+        .iter()
+        .find(|(name, ..)| name == "index.json")
+        .unwrap();
+    let index = json(&blob(&json(index)["manifests"][0]));
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    let manifest = json(&blob(&index["manifests"][0]));
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
+    (
+        json(&blob(&manifest["config"])),
+        blob(&manifest["layers"][0]),
+    )
+}
+
+/// `ctr` in the node.
+fn ctr_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "120", "ctr", "--namespace", "k8s.io"]);
+    command.args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn ctr(recorded: &Recorded, arguments: &[&str]) -> Output {
+    let mut command = ctr_command(arguments);
+    let child = recorded.runtimes.node().spawn(&mut command).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn done(output: Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Starts a program of the image as the chart does: nothing of it may be written, and it has no capability.
+fn run(recorded: &Recorded, id: &str, more: &[&str], argv: &[&str]) -> Output {
+    let read_only = ["run", "--rm", "--read-only", "--cgroup", "", "--seccomp"];
+    let arguments = [&read_only[..], more, &[NAME, id], argv].concat();
+    let mut command = ctr_command(&arguments);
+    let node = recorded.runtimes.node();
+    let mut child = node.spawn(command.stdin(Stdio::piped())).unwrap();
+    // An end of standard input that comes before the program runs is not told to it.
+    let stdin = child.stdin.take();
+    let runs = |tasks: String| {
+        let mut lines = tasks.lines().map(str::split_whitespace);
+        lines.any(|mut words| words.next() == Some(id) && words.any(|word| word == "RUNNING"))
+    };
+    while child.try_wait().unwrap().is_none() && !runs(done(ctr(recorded, &["tasks", "ls"]))) {}
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_image_runs_as_runtimes_start_it() {
+    let (_, archive) = image();
+    let recorded = Recorded::start();
+    fs::copy(archive, recorded.runtimes.node().path("/run/picket.tar")).unwrap();
+    done(ctr(&recorded, &["images", "import", "/run/picket.tar"]));
+    let listed = done(ctr(&recorded, &["images", "ls", "--quiet"]));
+    assert!(listed.lines().any(|name| name == NAME), "{listed}");
+
+    let version = done(run(&recorded, "version", &[], &["/picket", "--version"]));
+    assert_eq!(
+        version.trim(),
+        concat!("picket ", env!("CARGO_PKG_VERSION"))
+    );
+
+    // Asked as the installer and runtimes do.
+    let asked = ["--env", "CNI_COMMAND=VERSION"];
+    let versions = done(run(&recorded, "plugin", &asked, &["/picket-cni"]));
+    let versions: Value = serde_json::from_str(&versions).unwrap();
+    let spoken = versions["supportedVersions"].as_array().unwrap();
+    assert!(spoken.contains(&Value::from("1.0.0")), "{versions}");
+
+    let shell = run(&recorded, "shell", &[], &["/bin/sh", "-c", "true"]);
+    assert!(!shell.status.success(), "there is a shell");
+}
+
+#[test]
+fn it_has_two_programs_of_root_and_says_what_it_is() {
+    let (_, archive) = image();
+    let (configuration, layer) = configuration(archive);
+    assert_eq!(
+        configuration["config"]["Entrypoint"],
+        serde_json::json!(["/picket"])
+    );
+    assert_eq!(configuration["config"]["User"], "0:0");
+    assert_eq!(configuration["os"], "linux");
+    assert_eq!(configuration["created"], "2023-11-14T22:13:20Z");
+    let labels = configuration["config"]["Labels"].as_object().unwrap();
+    let label = |name: &str| {
+        labels[&format!("org.opencontainers.image.{name}")]
+            .as_str()
+            .unwrap()
+    };
+    assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(label("licenses"), "Apache-2.0");
+    assert_eq!(label("revision").len(), 40);
+
+    let mut gunzip = Command::new("gunzip");
+    gunzip.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = gunzip.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &layer));
+    let unpacked = child.wait_with_output().unwrap().stdout;
+    writer.join().unwrap().unwrap();
+    assert_eq!(configuration["rootfs"]["diff_ids"][0], *digest(&unpacked));
+    let files = unpack(&mut tar::Archive::new(&unpacked[..]));
+    let names: Vec<_> = files.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["picket", "picket-cni"]);
+    for (name, header, program) in &files {
+        let said = (
+            header.mode().unwrap(),
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+            header.mtime().unwrap(),
+        );
+        assert_eq!(said, (0o755, 0, 0, 1_700_000_000), "{name}");
+        // Nothing of who built it: the folder of the sources, and that of the crates.
+        for path in [ROOT.trim_end_matches("/runtimes/.."), "/.cargo/registry"] {
+            let found = program
+                .windows(path.len())
+                .any(|bytes| bytes == path.as_bytes());
+            assert!(!found, "{name} names {path}");
+        }
+    }
+}
+
+#[test]
+fn the_same_programs_are_the_same_image() {
+    let (first, archive) = image();
+    let (second, again) = build("image-again", "1700000000");
+    assert_eq!(*first, second);
+    assert!(fs::read(archive).unwrap() == fs::read(again).unwrap());
+}
