@@ -37,6 +37,9 @@ openshift:
 {{- /* Which folders, and which file. */ -}}
 {{- define "picket.cniFolderArgs" -}}
 - --conf-dir={{ include "picket.confDir" . }}
+{{- range .Values.cni.extraConfDirs }}
+- --conf-dir={{ . }}
+{{- end }}
 - --bin-dir={{ include "picket.binDir" . }}
 {{- with .Values.cni.confName }}
 - --cni-conf-name={{ . }}
@@ -61,6 +64,10 @@ openshift:
 {{- define "picket.cniMounts" -}}
 - name: cni-conf
   mountPath: {{ include "picket.confDir" . }}
+{{- range $index, $folder := .Values.cni.extraConfDirs }}
+- name: cni-conf-{{ $index }}
+  mountPath: {{ $folder }}
+{{- end }}
 - name: cni-bin
   mountPath: {{ include "picket.binDir" . }}
 {{- end }}
@@ -70,6 +77,12 @@ openshift:
   hostPath:
     path: {{ include "picket.confDir" . }}
     type: DirectoryOrCreate
+{{- range $index, $folder := .Values.cni.extraConfDirs }}
+- name: cni-conf-{{ $index }}
+  hostPath:
+    path: {{ $folder }}
+    type: DirectoryOrCreate
+{{- end }}
 - name: cni-bin
   hostPath:
     path: {{ include "picket.binDir" . }}

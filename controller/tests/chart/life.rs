@@ -1,9 +1,11 @@
 //! A release from its installation to its end, before a real API server.
 
+use std::process::Command;
+
 use testbed::Namespace;
 
 use crate::cluster::Cluster;
-use crate::helm::{CHART, NAMESPACE};
+use crate::helm::{CHART, NAMESPACE, run};
 use crate::meaning::{arguments, pod};
 
 fn node() -> Namespace {
@@ -61,6 +63,47 @@ fn a_release_is_installed_upgraded_rolled_back_and_gone() {
     assert_eq!(cluster.everything(), before);
 }
 
+/// What the Job's pod does, with the Job's arguments and its account, while the controllers of DaemonSets do their part.
+fn clean_up(node: &Namespace, cluster: &Cluster) {
+    let job = cluster.get("job", "picket-cleanup").unwrap();
+    let spec = pod(&job).unwrap();
+    let account = spec["serviceAccountName"].as_str().unwrap();
+    let kubeconfig = cluster.kubeconfig_of(account);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+    command.args(arguments(&spec["containers"][0]));
+    command.arg("--kubeconfig").arg(kubeconfig);
+    std::thread::scope(|scope| {
+        let uninstall = scope.spawn(|| node.run(|| run(&mut command)).unwrap());
+        cluster.until("the agents are being deleted", || {
+            let agents = cluster.get("daemonset", "picket");
+            let deleted = agents.is_none_or(|set| set["metadata"]["deletionTimestamp"].is_string());
+            (deleted || uninstall.is_finished()).then_some(())
+        });
+        // Their pods have ended.
+        let patch = |name: &str, patch: &str, more: &[&str]| {
+            let call = [
+                "patch",
+                "daemonset",
+                name,
+                "-n",
+                NAMESPACE,
+                "--type=merge",
+                "-p",
+                patch,
+            ];
+            cluster.kubectl(&[&call[..], more].concat())
+        };
+        let released = patch("picket", r#"{"metadata":{"finalizers":null}}"#, &[]);
+        // And every node is clean.
+        let status = r#"{"status":{"observedGeneration":1,"currentNumberScheduled":2,"desiredNumberScheduled":2,
+            "numberMisscheduled":0,"numberReady":2,"updatedNumberScheduled":2}}"#;
+        let ready = patch("picket-cleanup", status, &["--subresource=status"]);
+        let said = uninstall.join().unwrap().unwrap();
+        assert!(said.contains("2 of 2 nodes are cleaned up"), "{said}");
+        released.and(ready).unwrap();
+    });
+}
+
 #[test]
 fn uninstalling_waits_for_the_nodes_and_leaves_nothing() {
     let node = node();
@@ -93,8 +136,7 @@ fn uninstalling_waits_for_the_nodes_and_leaves_nothing() {
             let job = cluster.get("job", "picket-cleanup")?;
             (job["metadata"]["uid"] != failed).then_some(())
         });
-        let delete = ["delete", "daemonset", "picket", "-n", NAMESPACE];
-        cluster.kubectl(&delete).unwrap();
+        clean_up(&node, &cluster);
         cluster.end_job("picket-cleanup", true);
     });
     ended.unwrap();

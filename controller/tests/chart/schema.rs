@@ -113,6 +113,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("cni.instal=true", "/cni", "'instal' not allowed"),
     ("cni.confDir=etc/cni", "/cni/confDir", "pattern"),
     ("cni.confDir=/etc/cni/net.d/", "/cni/confDir", "pattern"),
+    ("cni.extraConfDirs[0]=", "/cni/extraConfDirs/0", "pattern"),
     ("cni.binDir=/", "/cni/binDir", "pattern"),
     ("cni.confName=../10-a.conflist", "/cni/confName", "pattern"),
     ("cni.confName=10-a.yaml", "/cni/confName", "pattern"),
