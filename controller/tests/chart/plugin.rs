@@ -51,11 +51,11 @@ impl Node {
         objects(&folders.chain(values.iter().copied()).collect::<Vec<_>>())
     }
 
-    fn watch(&self, objects: &[Value]) -> Child {
+    fn watch(&self, objects: &[Value]) -> Watch {
         let spec = pod(object(objects, "DaemonSet", "picket")).unwrap();
         let mut watch = command(named(spec, "watch-cni"));
         watch.arg("--plugin").arg(self.path("plugin"));
-        watch.spawn().unwrap()
+        Watch(watch.spawn().unwrap())
     }
 
     fn entry(&self) -> Option<Value> {
@@ -82,9 +82,21 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn terminate(child: &mut Child) {
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success());
+/// `picket cni watch`, killed at the latest with the test.
+struct Watch(Child);
+
+impl Watch {
+    fn terminate(&mut self) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// That of an update too: whatever follows finds the entry.
@@ -117,7 +129,7 @@ fn the_watch_needs_no_capability_and_leaves_the_entry_when_it_ends() {
         status.status().unwrap().code()
     };
     assert_eq!(is_ready(), Some(0));
-    terminate(&mut watch);
+    watch.terminate();
     assert_eq!(node.entry(), Some(expected));
     assert!(node.path("bin/picket-cni").exists());
     fs::write(node.path("conf/10-main.conflist"), LIST).unwrap();
@@ -155,7 +167,7 @@ fn what_cleans_a_node_up_waits_for_the_agent_and_leaves_nothing() {
         match name {
             "uninstall-cni" => {
                 assert!(node.entry().is_some());
-                terminate(&mut watch);
+                watch.terminate();
             }
             _ => {
                 agent.signal(Signal::SIGTERM);
