@@ -78,8 +78,20 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
     ("picket verify -f PATH.. [--flows FILE | --full]", Synopsis),
     ("picket preflight [--bridge NAME]..", Synopsis),
     ("picket agent --node NAME", Synopsis),
+    ("picket cleanup [--wait SPAN]", Synopsis),
+    ("picket selftest", Synopsis),
+    (
+        "picket uninstall --namespace NAME [--daemonset NAME]",
+        Synopsis,
+    ),
+    ("picket idle", Synopsis),
+    // docs/cluster-commands.md
+    (
+        "picket selftest [--namespace NAME] [--pod NAME] [--image IMAGE] [--timeout 2m] [--policy-timeout 30s]",
+        Synopsis,
+    ),
     ("picket status [-o text|json]", Synopsis),
-    ("picket dump objects|rules", Synopsis),
+    ("picket dump objects|attachments|rules", Synopsis),
     ("picket explain --live FROM TO PORT/PROTO", Synopsis),
     (
         "picket cleanup",
@@ -88,7 +100,7 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
             "all_of_ours_goes_and_all_of_others_stays",
         ),
     ),
-    ("picket cni install|uninstall|watch", Synopsis),
+    ("picket cni install|status|uninstall|watch", Synopsis),
     (
         "picket completions bash|zsh|fish|elvish|powershell",
         Synopsis,
@@ -152,6 +164,13 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
         Test(
             "cni-chain/tests/install.rs",
             "it_is_installed_once_and_uninstalled_to_the_byte",
+        ),
+    ),
+    (
+        "picket cni status",
+        Test(
+            "controller/tests/cni.rs",
+            "status_ends_with_what_a_probe_of_readiness_asks_for",
         ),
     ),
     (
