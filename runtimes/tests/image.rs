@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod common;
+#[path = "image/node.rs"]
+mod node;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,12 +137,18 @@ fn run(recorded: &Recorded, id: &str, more: &[&str], argv: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-#[test]
-fn the_image_runs_as_runtimes_start_it() {
+/// Runtimes that know the image.
+fn imported() -> Recorded {
     let (_, archive) = image();
     let recorded = Recorded::start();
     fs::copy(archive, recorded.runtimes.node().path("/run/picket.tar")).unwrap();
     done(ctr(&recorded, &["images", "import", "/run/picket.tar"]));
+    recorded
+}
+
+#[test]
+fn the_image_runs_as_runtimes_start_it() {
+    let recorded = imported();
     let listed = done(ctr(&recorded, &["images", "ls", "--quiet"]));
     assert!(listed.lines().any(|name| name == NAME), "{listed}");
 

@@ -358,6 +358,7 @@ fn is_of_a_pod(event: &LinkEvent) -> bool {
     match event {
         LinkEvent::Link(link) | LinkEvent::Gone(link) => {
             matches!(link.kind, Kind::Veth | Kind::Netkit | Kind::Bridge)
+                || [QUARANTINE, ACTIVE].contains(&link.group)
         }
         LinkEvent::Overrun => true,
         LinkEvent::Address(_) | LinkEvent::AddressGone(_) => false,
