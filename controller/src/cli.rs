@@ -149,7 +149,7 @@ Examples:
   picket compile -f manifests/ --node node-1 -o json | nft -j -f -  load them (once, into a kernel without ours)
   kubectl get ns,no,po,netpol -A -o yaml | picket compile -f - --node node-1 -o ir
   picket compile -f manifests/ --node node-1 --budget rules=50000,elements=500000
-  picket compile -f cluster.json --attachments node.json --node node-1  what is in force, of an agent's dumps
+  picket compile -f cluster.json --attachments node.json --node node-1  what is in force, from its dumps
 
 A namespace whose policies need more on the node than its budget is not compiled: the rules are printed with its pods
 closed, which then send and receive nothing, an error names the policies, and the exit code is 1.";

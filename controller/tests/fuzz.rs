@@ -82,6 +82,8 @@ impl Corpus {
         if path.is_dir() {
             let entries = fs::read_dir(path).unwrap();
             let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            // Values of a chart are no manifests.
+            paths.retain(|path| !path.ends_with("chart"));
             paths.sort();
             return paths.iter().for_each(|path| self.add(path));
         }
