@@ -340,7 +340,7 @@ fn a_device_that_comes_back_from_a_pod_is_not_held_in_quarantine() {
     let host = node.pods.world.node();
     let mut links = host.run(Links::open).unwrap().unwrap();
     // One that no pod's end can be.
-    host.ip(&["link", "add", "mvc", "link", "lan0", "type", "macvlan"])
+    host.ip_batch("link add mvc link lan0 type macvlan\nlink set mvc up\n")
         .unwrap();
     let link = links.by_name("mvc").unwrap().unwrap();
     links.set_group(&link, QUARANTINE).unwrap();
