@@ -85,7 +85,7 @@ fn what_interfaces_say_of_pods_is_what_rules_are_made_of() {
     assert_eq!(pod("gone").addresses, document_addresses("10.0.0.3"));
     assert_eq!(pod("far").presence, Presence::Listed);
     let interfaces: Vec<_> = applied.interfaces.keys().map(String::as_str).collect();
-    assert_eq!(interfaces, ["x/a", "x/ended", "x/gone"]);
+    assert_eq!(interfaces, ["x/a", "x/gone"]);
     assert_eq!(applied.closed.len(), 1);
 }
 

@@ -93,6 +93,9 @@ impl Document {
             applied.interfaces.insert(id, interfaces);
             applied.cluster.add_pod(pod);
         }
+        applied
+            .interfaces
+            .retain(|_, interfaces| !interfaces.is_empty());
         for (index, Closed { address, pod }) in self.closed.iter().enumerate() {
             let field = format!("closed[{index}]");
             let pod = at.id(&format!("{field}.pod"), pod)?;

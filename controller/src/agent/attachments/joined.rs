@@ -167,9 +167,12 @@ impl Joined {
             let Some((pod, attachments)) = self.of(id) else {
                 continue;
             };
-            // One of which no packet passes the node has none there, and that is known.
-            let of_pod = attachments.into_iter().filter_map(interface).collect();
-            interfaces.insert(pod.id.to_string(), of_pod);
+            let of_pod: Vec<_> = attachments.into_iter().filter_map(interface).collect();
+            // A pod of which only what bypasses the node is recorded may have a port of a bridge besides, of which nobody
+            // knows: it is not said to be known, so that whole bridges stay guarded.
+            if !of_pod.is_empty() {
+                interfaces.insert(pod.id.to_string(), of_pod);
+            }
         }
         interfaces
     }

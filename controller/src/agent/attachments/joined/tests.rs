@@ -104,6 +104,24 @@ fn a_pod_has_the_addresses_of_its_interfaces_whichever_comes_first() {
 }
 
 #[test]
+fn a_pod_of_which_only_what_bypasses_the_node_is_recorded_is_not_known_to_have_no_port_of_a_bridge()
+{
+    let mut recorded = attachments(&[("one", Some("u"), &["10.9.0.1"])]);
+    for attachment in recorded.values_mut() {
+        Arc::make_mut(attachment).path = Path::Bypass {
+            link: "macvlan".to_owned(),
+            index: 2,
+        };
+    }
+    let mut joined = Joined::new(NODE);
+    joined.attach(&recorded);
+    // Its status names the address of an interface that nobody recorded.
+    joined.change(apply(pod("u", &["10.0.0.1"])));
+    assert_eq!(known(&joined), [true]);
+    assert!(joined.interfaces().is_empty());
+}
+
+#[test]
 fn what_the_interface_of_another_pod_has_is_not_this_ones_whatever_its_status_says() {
     let mut joined = Joined::new(NODE);
     joined.attach(&attachments(&[("one", Some("u"), &["10.0.0.1"])]));
