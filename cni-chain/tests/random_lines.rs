@@ -21,7 +21,7 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
         message: "a \"message\"".to_owned(),
         details: "é".to_owned(),
     };
-    let known = vec![
+    let known = [
         protocol::line(&attach).unwrap(),
         protocol::line(&Request::Detach { id }).unwrap(),
         protocol::line(&Request::Status).unwrap(),
@@ -69,9 +69,7 @@ proptest! {
 
 #[test]
 fn the_lines_that_are_damaged_are_understood_before() {
-    for request in [Request::Status] {
-        let line = protocol::line(&request).unwrap();
-        assert!(is_understood_or_refused::<Request>(&line).unwrap());
-        assert!(!is_understood_or_refused::<Answer>(&line).unwrap());
-    }
+    let line = protocol::line(&Request::Status).unwrap();
+    assert!(is_understood_or_refused::<Request>(&line).unwrap());
+    assert!(!is_understood_or_refused::<Answer>(&line).unwrap());
 }
