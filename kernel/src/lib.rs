@@ -53,7 +53,7 @@ pub use nftables::linearize::RuleError;
 pub use nftables::object::Object;
 pub use nftables::operation::{Elements, Operation, load};
 pub use nftables::{
-    Event, Foreign, ForeignFamily, ForeignObject, ForeignTable, Found, Generation, Halted,
+    Counted, Event, Foreign, ForeignFamily, ForeignObject, ForeignTable, Found, Generation, Halted,
     MarkWriter, MarkWritten, Nftables, STAND_IN, TableName, Unknown, Watch,
 };
 pub use probe::{Answer, Availability, Feature, Features, Finding, Need, ProbeError};

@@ -155,6 +155,7 @@ fn many_elements(chain: &str) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
+            counters: Default::default(),
             sets: [("addresses", set)].into_iter().collect(),
             maps: Default::default(),
             chains: vec![Arc::new(Chain {

@@ -33,6 +33,7 @@ fn nft_has(namespace: &Namespace, feature: Feature) -> Option<bool> {
         Feature::BridgeFamily => hooked("bridge", "forward"),
         Feature::NetdevFamily => hooked("netdev", "ingress device lo"),
         Feature::Matches => rule("meta iifgroup 7 meta l4proto != 6 th dport 1-9 counter return"),
+        Feature::NamedCounters => inet("counter n {\n}\nchain c {\ncounter name \"n\"\n}"),
         Feature::HashSets => inet("set s { type ipv4_addr; }"),
         Feature::ConcatenatedKeys => inet("set s { type ipv6_addr . inet_proto . inet_service; }"),
         Feature::VerdictMaps => inet("map m { type ipv4_addr : verdict; }"),

@@ -74,6 +74,7 @@ fn large(count: u32) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
+            counters: Default::default(),
             sets: [
                 (
                     "addresses",

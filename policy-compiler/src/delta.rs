@@ -126,6 +126,10 @@ pub enum Action {
     AddTable,
     /// Deletes the table, which is empty.
     DeleteTable,
+    /// Creates a counter at 0.
+    AddCounter(String),
+    /// Deletes a counter.
+    DeleteCounter(String),
     /// Creates an empty set.
     AddSet {
         /// Its name.

@@ -10,6 +10,7 @@ mod base;
 mod bridge;
 mod class;
 mod close;
+mod dropped;
 mod guards;
 mod inside;
 mod interfaces;
@@ -22,6 +23,7 @@ use std::net::IpAddr;
 pub use class::Merging;
 pub(crate) use class::{LoweredClass, classes_in_use, lower_class};
 pub use close::{close, knows};
+pub use dropped::Dropped;
 pub use inside::{Inside, inside};
 pub(crate) use local::LocalElements;
 pub(crate) use sets::{lower_peer, named_port};
@@ -129,6 +131,7 @@ pub fn lower(ir: &NodeIr, options: &Options) -> Ruleset {
 /// pods but whether any is isolated.
 pub(crate) fn local_tables(ir: &NodeIr, options: &Options) -> Vec<Table> {
     let mut inet = Table::new(TableFamily::Inet);
+    dropped::add_all(&mut inet);
     base::add(&mut inet, ir, options);
     guards::add(&mut inet, ir, options);
     local::add(&mut inet, ir);

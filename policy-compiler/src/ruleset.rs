@@ -30,6 +30,8 @@ pub struct Ruleset {
 pub struct Table {
     /// Its family.
     pub family: TableFamily,
+    /// Names of the counters that rules count in.
+    pub counters: OrdSet<String>,
     /// Sets by name.
     pub sets: OrdMap<String, Arc<Set>>,
     /// Verdict maps by name.
@@ -165,6 +167,8 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// Whether it counts packets.
     pub counter: bool,
+    /// The counter of the table that it counts packets in.
+    pub named_counter: Option<String>,
     /// Whether it reports packets.
     pub log: Option<Log>,
     /// What happens.
@@ -321,6 +325,7 @@ impl Table {
     pub fn new(family: TableFamily) -> Self {
         Self {
             family,
+            counters: OrdSet::new(),
             sets: OrdMap::new(),
             maps: OrdMap::new(),
             chains: Chains::default(),
@@ -385,6 +390,7 @@ impl Rule {
         Self {
             matches: matches.into_iter().collect(),
             counter: false,
+            named_counter: None,
             log: None,
             statement: Statement::Verdict(verdict),
             comment: None,
@@ -396,6 +402,7 @@ impl Rule {
         Self {
             matches: Vec::new(),
             counter: false,
+            named_counter: None,
             log: None,
             statement: Statement::Lookup {
                 key: key.into_iter().collect(),
@@ -423,6 +430,13 @@ impl Rule {
     #[must_use]
     pub fn counted(mut self) -> Self {
         self.counter = true;
+        self
+    }
+
+    /// The rule with a counter of the table.
+    #[must_use]
+    pub fn counted_in(mut self, counter: impl Into<String>) -> Self {
+        self.named_counter = Some(counter.into());
         self
     }
 }

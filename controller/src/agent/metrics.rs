@@ -8,6 +8,7 @@
 //!
 //! Numbers that follow from the [`Snapshot`] are not kept: [`Metrics::text`] takes them from the latest one.
 
+mod dropped;
 mod labels;
 mod objects;
 mod process;
@@ -161,6 +162,7 @@ impl Metrics {
             of_snapshot: OfSnapshot::register(&mut registry),
             registry: Arc::default(),
         };
+        dropped::register(&mut registry);
         process::register(&mut registry);
         for kind in SyncType::ALL {
             drop(

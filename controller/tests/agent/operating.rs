@@ -72,6 +72,50 @@ fn metrics_count_what_has_happened() {
 }
 
 #[test]
+fn what_is_dropped_is_counted_by_why_whatever_becomes_of_the_rules() {
+    let dropped = |live: &Live, of: &str, by: (&str, &str)| {
+        let (direction, reason) = by;
+        live.metric(&format!(
+            "picket_dropped_{of}_total{{direction=\"{direction}\",reason=\"{reason}\"}}"
+        ))
+    };
+    let mut live = Live::new(&["--own-tables", "never"]);
+    let agent = live.started();
+    let by_policy = ("ingress", "policy");
+    assert_eq!(dropped(&live, "packets", by_policy), 0.0);
+    let flood = live.start_flood();
+    let mut random = random(23);
+    for _ in 0..5 {
+        live.replace("policy.yaml", &policy("p", &mut random));
+        live.quiet(&agent);
+    }
+    agent.kill();
+    let agent = live.started();
+    drop(flood);
+    let counts = live.world.counts();
+    assert!(counts.denied > 0, "{counts:?}");
+    live.until("each of them is counted once", &agent, |live| {
+        dropped(live, "packets", by_policy) == counts.denied as f64
+    });
+    // The least that a packet is: headers of IPv4 and UDP.
+    assert!(dropped(&live, "bytes", by_policy) >= 28.0 * counts.denied as f64);
+    for other in [
+        ("egress", "policy"),
+        ("egress", "closed"),
+        ("ingress", "closed"),
+        ("any", "revoked"),
+        ("any", "guard"),
+    ] {
+        assert_eq!(dropped(&live, "packets", other), 0.0, "{other:?}");
+        assert_eq!(dropped(&live, "bytes", other), 0.0, "{other:?}");
+    }
+    // With the tables the counters begin anew.
+    live.world.node.nft("flush ruleset").unwrap();
+    live.quiet(&agent);
+    assert_eq!(dropped(&live, "packets", by_policy), 0.0);
+}
+
+#[test]
 fn a_port_of_somebody_else_hinders_no_enforcement() {
     let mut live = Live::new(&[]);
     let bind = || TcpListener::bind(DEFAULT_BIND).unwrap();

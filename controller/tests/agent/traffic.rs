@@ -122,6 +122,9 @@ fn until(what: &str, agent: &Agent, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Packets of connections that were cut.
+const OF_REVOKED: &str = "picket_dropped_packets_total{direction=\"any\",reason=\"revoked\"}";
+
 /// What a file forbids is cut, what it allows again goes on, and what it always allows loses nothing.
 fn follows(policy: &str, pair: (&str, &str)) {
     for family in Family::ALL {
@@ -132,7 +135,9 @@ fn follows(policy: &str, pair: (&str, &str)) {
         for _ in 0..2 {
             pods.replace("policy.yaml", policy);
             pods.until_cut(&agent, flows.len());
+            let before = pods.metric(OF_REVOKED);
             flows.iter().for_each(|flow| flow.assert_cut("forbidden"));
+            assert!(pods.metric(OF_REVOKED) > before);
             pods.remove("policy.yaml");
             pods.until_cut(&agent, 0);
             flows

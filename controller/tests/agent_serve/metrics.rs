@@ -159,7 +159,14 @@ fn every_metric_has_help_a_type_a_base_unit_and_a_value() {
             assert!(name.ends_with("_bytes"), "{name}");
         }
         // Objects of tenants would be series without limit.
-        let closed = ["type", "reason", "resource", "result", "version"];
+        let closed = [
+            "type",
+            "reason",
+            "direction",
+            "resource",
+            "result",
+            "version",
+        ];
         assert!(
             family.labels().iter().all(|label| closed.contains(label)),
             "{name}"

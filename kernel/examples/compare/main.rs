@@ -289,6 +289,7 @@ fn ruleset() -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
+            counters: Default::default(),
             sets: [("peers", set)].into_iter().collect(),
             maps: [("classes", map)].into_iter().collect(),
             chains: chains.into_iter().map(Arc::new).collect(),

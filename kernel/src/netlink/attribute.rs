@@ -111,6 +111,14 @@ impl<'a> Attribute<'a> {
             .map_err(|_| Malformed("number"))
     }
 
+    /// The payload as a number of eight bytes in network order.
+    pub(crate) fn u64(&self) -> Result<u64, Malformed> {
+        let bytes = self.payload.try_into();
+        bytes
+            .map(u64::from_be_bytes)
+            .map_err(|_| Malformed("number"))
+    }
+
     /// The payload as a text; a terminating zero is cut off.
     pub(crate) fn text(&self) -> Result<&'a str, Malformed> {
         let end = self.payload.iter().position(|byte| *byte == 0);

@@ -4,7 +4,7 @@ use policy_compiler::name::COMMENT_LENGTH;
 use policy_compiler::ruleset::{Base, Hook, KeyType, Rule, TableFamily, Value};
 
 use super::Generation;
-use super::constants::{chain, element, msg, rule, set, table};
+use super::constants::{chain, element, msg, object as obj, rule, set, table};
 use super::element::{WireElement, key, key_length, zero};
 use super::families::{family_number, hook_number};
 use super::linearize::linearize;
@@ -188,6 +188,21 @@ impl Builder {
                 chain,
                 rule,
             } => self.rule(*family, chain, rule)?,
+            Operation::AddCounter { family, name } => {
+                self.message(msg::NEWOBJ, NEW, *family, None, |out| {
+                    out.put_text(obj::TABLE, of);
+                    out.put_text(obj::NAME, name);
+                    out.put_u32(obj::TYPE, obj::COUNTER);
+                    out.nested(obj::DATA, |_| {});
+                });
+            }
+            Operation::DeleteCounter { family, name } => {
+                self.message(msg::DELOBJ, 0, *family, None, |out| {
+                    out.put_text(obj::TABLE, of);
+                    out.put_text(obj::NAME, name);
+                    out.put_u32(obj::TYPE, obj::COUNTER);
+                });
+            }
             Operation::AddSet {
                 family,
                 name,

@@ -19,6 +19,9 @@ pub(crate) mod msg {
     pub(crate) const DELSETELEM: u16 = 14;
     pub(crate) const NEWGEN: u16 = 15;
     pub(crate) const GETGEN: u16 = 16;
+    pub(crate) const NEWOBJ: u16 = 18;
+    pub(crate) const GETOBJ: u16 = 19;
+    pub(crate) const DELOBJ: u16 = 20;
 }
 
 /// `enum nft_table_attributes`
@@ -90,6 +93,18 @@ pub(crate) mod set {
     pub(crate) const F_CONCAT: u32 = 0x80;
     /// `NFT_DATA_VERDICT`
     pub(crate) const VERDICTS: u32 = 0xffff_ff00;
+}
+
+/// `enum nft_object_attributes`, and `enum nft_counter_attributes` in its data
+pub(crate) mod object {
+    pub(crate) const TABLE: u16 = 1;
+    pub(crate) const NAME: u16 = 2;
+    pub(crate) const TYPE: u16 = 3;
+    pub(crate) const DATA: u16 = 4;
+    /// `NFT_OBJECT_COUNTER`
+    pub(crate) const COUNTER: u32 = 1;
+    pub(crate) const COUNTER_BYTES: u16 = 1;
+    pub(crate) const COUNTER_PACKETS: u16 = 2;
 }
 
 /// `enum nft_set_elem_list_attributes`, `enum nft_set_elem_attributes`, `enum nft_set_elem_flags`
@@ -181,6 +196,8 @@ pub(crate) mod expr {
     pub(crate) const REJECT_ICMPX: u32 = 2;
     /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
     pub(crate) const REJECT_ADMIN_PROHIBITED: u8 = 3;
+    pub(crate) const OBJREF_TYPE: u16 = 1;
+    pub(crate) const OBJREF_NAME: u16 = 2;
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
 }

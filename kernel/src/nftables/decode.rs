@@ -1,6 +1,6 @@
 //! Expressions as the kernel dumps them.
 
-use super::constants::expr;
+use super::constants::{expr, object};
 use super::expression::{Comparison, Expression, Load, SetName, read_value, read_verdict};
 use crate::netlink::attribute::{Attribute, Attributes, Malformed};
 
@@ -115,6 +115,11 @@ fn expression(name: &str, parts: &Parts<'_>) -> Result<Option<Expression>, Malfo
             read_verdict(parts.need(expr::IMMEDIATE_DATA)?)?.map(Expression::Immediate)
         }
         "counter" => Some(Expression::Counter),
+        "objref" if parts.get(expr::OBJREF_TYPE).is_some() => {
+            let is_counter = parts.number(expr::OBJREF_TYPE)? == object::COUNTER;
+            let name = parts.need(expr::OBJREF_NAME)?.text()?;
+            is_counter.then(|| Expression::NamedCounter(name.to_owned()))
+        }
         "log" => log(parts)?,
         "reject" => Some(Expression::Reject {
             kind: parts.number(expr::REJECT_TYPE)?,

@@ -2,7 +2,7 @@
 
 use policy_compiler::ruleset::Verdict;
 
-use super::constants::{data, expr};
+use super::constants::{data, expr, object};
 use crate::netlink::attribute::{Attribute, Attributes, Malformed, Writer};
 
 /// An instruction of a rule.
@@ -37,6 +37,8 @@ pub(crate) enum Expression {
     Immediate(Verdict),
     /// Counts packets; what it has counted is not looked at.
     Counter,
+    /// Counts packets in a counter of the table.
+    NamedCounter(String),
     /// Reports the packet to an NFLOG group.
     Log {
         group: u16,
@@ -148,6 +150,10 @@ impl Expression {
                 write_verdict(out, expr::IMMEDIATE_DATA, verdict);
             }),
             Self::Counter => of(out, "counter", &|_| {}),
+            Self::NamedCounter(name) => of(out, "objref", &|out| {
+                out.put_u32(expr::OBJREF_TYPE, object::COUNTER);
+                out.put_text(expr::OBJREF_NAME, name);
+            }),
             Self::Log {
                 group,
                 prefix,

@@ -64,6 +64,12 @@ impl Raw {
                 None => self.unknown(Object::Set { family, name }, "its type or an element"),
             }
         }
+        for (family, name) in std::mem::take(&mut self.counters) {
+            let table = tables.iter_mut().find(|table| table.family == family);
+            table.into_iter().for_each(|table| {
+                table.counters.insert(name.clone());
+            });
+        }
         for (family, chain) in std::mem::take(&mut self.chains) {
             let table = tables.iter_mut().find(|table| table.family == family);
             table
@@ -125,13 +131,15 @@ fn target(verdict: &Verdict) -> Option<&str> {
     }
 }
 
-/// Whether sets, maps and chains that the rule names are all of the table.
+/// Whether counters, sets, maps and chains that the rule names are all of the table.
 fn refers_only_to(table: &Table, rule: &Rule) -> bool {
     let known = |matches: &Match| match &matches.operand {
         Operand::Set(name) => table.sets.contains_key(name),
         Operand::Values(_) => true,
     };
+    let counter = rule.named_counter.as_ref();
     rule.matches.iter().all(known)
+        && counter.is_none_or(|counter| table.counters.contains(counter))
         && match &rule.statement {
             Statement::Verdict(verdict) => target(verdict).is_none_or(|to| has_chain(table, to)),
             Statement::Lookup { map, .. } => table.maps.contains_key(map),

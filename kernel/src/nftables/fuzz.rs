@@ -21,11 +21,16 @@ table inet picket {
     set b { type ipv6_addr; flags interval; comment "two"; elements = { fe80::/10, ff00::/8 }; }
     set c { type ifname . ipv4_addr . inet_proto . inet_service; elements = { "a" . 1.1.1.1 . tcp . 80 }; }
     set d { type ipv4_addr; flags timeout; elements = { 1.1.1.1 timeout 1h }; }
+    counter n {
+    }
+    quota q {
+        1 mbytes
+    }
     map m { type ipv4_addr : verdict; elements = { 10.0.0.1 comment "x/a" : goto x, 10.0.0.2 : drop }; }
     chain f {
         type filter hook forward priority -6; policy accept;
         ct mark & 0x100000 == 0x100000 counter drop comment "revoked"
-        ct state established,related accept
+        ct state established,related counter name "n" accept
         ip saddr . ip daddr { 1.1.1.1 . 1.1.1.1 } accept
         ip6 daddr != { fe80::/10, ff00::/8 } accept
         tcp dport { 80, 8000-8080 } accept
@@ -55,6 +60,7 @@ fn messages() -> Vec<Vec<u8>> {
         (msg::GETCHAIN, ""),
         (msg::GETRULE, ""),
         (msg::GETSET, ""),
+        (msg::GETOBJ, ""),
         (msg::GETGEN, ""),
         (msg::DELTABLE, ""),
     ]
@@ -104,6 +110,7 @@ fn read(bytes: &[u8]) -> usize {
             msg::NEWCHAIN => raw.object(msg::GETCHAIN, inet, attributes),
             msg::NEWRULE => raw.object(msg::GETRULE, inet, attributes),
             msg::NEWSET => raw.object(msg::GETSET, inet, attributes),
+            msg::NEWOBJ => raw.object(msg::GETOBJ, inet, attributes),
             _ => read_elements(attributes, &mut elements, &mut false),
         };
     }
@@ -117,7 +124,8 @@ fn read(bytes: &[u8]) -> usize {
     let events = watch::read(bytes);
     let rules = |table: &policy_compiler::ruleset::Table| {
         let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
-        table.chains.len() + table.sets.len() + table.maps.len() + rules
+        let sets = table.sets.len() + table.maps.len() + table.counters.len();
+        table.chains.len() + sets + rules
     };
     found.unknown.len()
         + found.ruleset.tables.iter().map(rules).sum::<usize>()

@@ -77,6 +77,9 @@ pub(crate) fn linearize(
     if rule.counter {
         state.push(Expression::Counter);
     }
+    if let Some(name) = &rule.named_counter {
+        state.push(Expression::NamedCounter(name.clone()));
+    }
     if let Some(log) = &rule.log {
         state.push(Expression::Log {
             group: log.group,

@@ -2,6 +2,7 @@
 
 mod batch;
 pub(crate) mod constants;
+mod counters;
 mod decode;
 mod delete;
 mod element;
@@ -34,6 +35,7 @@ mod watch;
 
 use std::fmt;
 
+pub use counters::Counted;
 pub use delete::TableName;
 pub use foreign::{Foreign, ForeignFamily, ForeignObject, ForeignTable, MarkWriter};
 pub use foreign_rule::MarkWritten;

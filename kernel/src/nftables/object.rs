@@ -27,6 +27,13 @@ pub enum Object {
         /// Its comment.
         comment: Option<String>,
     },
+    /// A counter with a name.
+    Counter {
+        /// Its table.
+        family: TableFamily,
+        /// Its name.
+        name: String,
+    },
     /// A set.
     Set {
         /// Its table.
@@ -74,6 +81,7 @@ impl fmt::Display for Object {
                     .as_ref()
                     .map_or(Ok(()), |comment| write!(f, " ({comment:?})"))
             }
+            Self::Counter { family, name } => write!(f, "counter {}", Path(*family, name)),
             Self::Set { family, name } => write!(f, "set {}", Path(*family, name)),
             Self::Map { family, name } => write!(f, "map {}", Path(*family, name)),
             Self::Element { family, set, key } => {

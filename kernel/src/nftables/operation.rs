@@ -49,6 +49,20 @@ pub enum Operation<'a> {
         /// The rule.
         rule: &'a Rule,
     },
+    /// A counter at 0.
+    AddCounter {
+        /// Its table.
+        family: TableFamily,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A counter that no rule counts in (EBUSY).
+    DeleteCounter {
+        /// Its table.
+        family: TableFamily,
+        /// Its name.
+        name: &'a str,
+    },
     /// A set without elements.
     AddSet {
         /// Its table.
@@ -209,6 +223,12 @@ impl<'a> Operation<'a> {
                 index: None,
                 comment: rule.comment.clone(),
             },
+            Self::AddCounter { family, name } | Self::DeleteCounter { family, name } => {
+                Object::Counter {
+                    family: *family,
+                    name: (*name).to_owned(),
+                }
+            }
             Self::AddSet { family, name, .. }
             | Self::DeleteSet { family, name }
             | Self::FlushSet { family, name } => set(family, name),
@@ -231,7 +251,8 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// All that makes the ruleset where there is nothing of it: chains, sets and maps, elements, then rules, as nft does.
+/// All that makes the ruleset where there is nothing of it: chains, counters, sets and maps, elements, then rules, as nft
+/// does.
 pub fn load(ruleset: &Ruleset) -> Vec<Operation<'_>> {
     let mut operations = Vec::new();
     for table in &ruleset.tables {
@@ -243,6 +264,8 @@ pub fn load(ruleset: &Ruleset) -> Vec<Operation<'_>> {
             name: &chain.name,
             base: chain.base.as_ref(),
         }));
+        let counters = table.counters.iter();
+        operations.extend(counters.map(|name| Operation::AddCounter { family, name }));
         for (name, set) in &table.sets {
             operations.push(Operation::AddSet {
                 family,

@@ -155,6 +155,8 @@ fn of_action(family: policy_compiler::ruleset::TableFamily, action: &Action) -> 
     match action {
         Action::AddTable => vec![Operation::AddTable(family)],
         Action::DeleteTable => vec![Operation::DeleteTable(family)],
+        Action::AddCounter(name) => vec![Operation::AddCounter { family, name }],
+        Action::DeleteCounter(name) => vec![Operation::DeleteCounter { family, name }],
         Action::AddSet {
             set,
             key,

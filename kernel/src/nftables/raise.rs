@@ -49,11 +49,15 @@ pub(crate) fn raise(
         transport: None,
         matches: Vec::new(),
     };
-    let (mut counter, mut log) = (false, None);
+    let (mut counter, mut named_counter, mut log) = (false, None, None);
     let statement = loop {
         match reader.rest {
             [Expression::Counter, rest @ ..] => {
                 counter = true;
+                reader.rest = rest;
+            }
+            [Expression::NamedCounter(name), rest @ ..] => {
+                named_counter = Some(name.clone());
                 reader.rest = rest;
             }
             [
@@ -91,6 +95,7 @@ pub(crate) fn raise(
     let rule = Rule {
         matches: reader.matches,
         counter,
+        named_counter,
         log,
         statement,
         comment,

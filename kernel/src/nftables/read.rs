@@ -3,7 +3,8 @@
 use policy_compiler::model::InterfaceName;
 use policy_compiler::ruleset::{Base, Chain, Hook, TABLE, TableFamily};
 
-use super::constants::{chain, family, msg, rule, set, table};
+use super::constants::{chain, family, msg, object, rule, set, table};
+use super::counters::Counter;
 use super::decode;
 use super::element::WireElement;
 use super::expression::Expression;
@@ -80,6 +81,7 @@ impl Nftables {
                 (msg::GETCHAIN, chain::TABLE),
                 (msg::GETRULE, rule::TABLE),
                 (msg::GETSET, set::TABLE),
+                (msg::GETOBJ, object::TABLE),
             ] {
                 let name = raw.name;
                 let listed = self.list(raw, &mut changed, |nftables, raw| {
@@ -143,6 +145,7 @@ pub(super) struct Raw {
     pub(super) chains: Vec<(TableFamily, Chain)>,
     pub(super) rules: Vec<RawRule>,
     pub(super) sets: Vec<RawSet>,
+    pub(super) counters: Vec<(TableFamily, String)>,
     pub(super) unknown: Vec<Unknown>,
 }
 
@@ -179,26 +182,29 @@ impl Raw {
             chains: Vec::new(),
             rules: Vec::new(),
             sets: Vec::new(),
+            counters: Vec::new(),
             unknown: Vec::new(),
         }
     }
 
-    fn lengths(&self) -> [usize; 5] {
+    fn lengths(&self) -> [usize; 6] {
         [
             self.tables.len(),
             self.chains.len(),
             self.rules.len(),
             self.sets.len(),
+            self.counters.len(),
             self.unknown.len(),
         ]
     }
 
     /// Forgets what came since.
-    fn cut(&mut self, [tables, chains, rules, sets, unknown]: [usize; 5]) {
+    fn cut(&mut self, [tables, chains, rules, sets, counters, unknown]: [usize; 6]) {
         self.tables.truncate(tables);
         self.chains.truncate(chains);
         self.rules.truncate(rules);
         self.sets.truncate(sets);
+        self.counters.truncate(counters);
         self.unknown.truncate(unknown);
     }
 
@@ -207,7 +213,7 @@ impl Raw {
         self.unknown.push(Unknown { object, reason });
     }
 
-    /// A chain, a rule or a set, by the kind of the request for it.
+    /// A chain, a rule, a set or an object, by the kind of the request for it.
     pub(super) fn object(
         &mut self,
         kind: u16,
@@ -217,6 +223,7 @@ impl Raw {
         match kind {
             msg::GETCHAIN => self.chain(family, attributes),
             msg::GETRULE => self.rule(family, attributes),
+            msg::GETOBJ => self.counter(family, attributes),
             _ => self.set(family, attributes),
         }
     }
@@ -305,6 +312,15 @@ impl Raw {
                 comment: userdata::text(userdata, userdata::COMMENT).map(str::to_owned),
                 expressions: decode::expressions(list)?,
             });
+        }
+        Ok(())
+    }
+
+    /// A counter. Objects of other types do nothing by themselves, and no rule of ours has one.
+    fn counter(&mut self, family: TableFamily, attributes: &[u8]) -> Result<(), Malformed> {
+        let counter = Counter::read(attributes)?;
+        if let Some(counter) = counter.filter(|counter| counter.table == self.name) {
+            self.counters.push((family, counter.name));
         }
         Ok(())
     }

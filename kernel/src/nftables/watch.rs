@@ -6,7 +6,7 @@ use std::time::Duration;
 use policy_compiler::ruleset::{TABLE, TableFamily};
 
 use super::Generation;
-use super::constants::{chain, element, generation, msg, rule, set, table};
+use super::constants::{chain, element, generation, msg, object, rule, set, table};
 use super::families::family_of;
 use super::object::Object;
 use super::userdata;
@@ -213,7 +213,7 @@ fn event(message: &Message<'_>) -> Result<Option<Event>, Malformed> {
     };
     let deleted = matches!(
         kind,
-        msg::DELTABLE | msg::DELCHAIN | msg::DELRULE | msg::DELSET | msg::DELSETELEM
+        msg::DELTABLE | msg::DELCHAIN | msg::DELRULE | msg::DELSET | msg::DELSETELEM | msg::DELOBJ
     );
     Ok(
         object(kind, family, attributes)?.map(|object| Event::Object {
@@ -243,10 +243,12 @@ fn object(kind: u16, family: TableFamily, attributes: &[u8]) -> Result<Option<Ob
         msg::NEWCHAIN | msg::DELCHAIN => (chain::TABLE, chain::NAME),
         msg::NEWRULE | msg::DELRULE => (rule::TABLE, rule::CHAIN),
         msg::NEWSET | msg::DELSET => (set::TABLE, set::NAME),
+        msg::NEWOBJ | msg::DELOBJ => (object::TABLE, object::NAME),
         msg::NEWSETELEM | msg::DELSETELEM => (element::LIST_TABLE, element::LIST_SET),
         _ => return Ok(None),
     };
-    let (mut of, mut name, mut comment, mut flags) = ("", String::new(), None, 0);
+    let (mut of, mut name, mut comment) = ("", String::new(), None);
+    let (mut flags, mut kind_of_object) = (0, 0);
     for attribute in Attributes(attributes) {
         let attribute = attribute?;
         if attribute.kind == of_table {
@@ -261,6 +263,7 @@ fn object(kind: u16, family: TableFamily, attributes: &[u8]) -> Result<Option<Ob
                 comment = text.map(str::to_owned);
             }
             (msg::NEWSET | msg::DELSET, set::FLAGS) => flags = attribute.u32()?,
+            (msg::NEWOBJ | msg::DELOBJ, object::TYPE) => kind_of_object = attribute.u32()?,
             _ => {}
         }
     }
@@ -278,6 +281,10 @@ fn object(kind: u16, family: TableFamily, attributes: &[u8]) -> Result<Option<Ob
         },
         msg::NEWSET | msg::DELSET if flags & set::F_MAP != 0 => Object::Map { family, name },
         msg::NEWSET | msg::DELSET => Object::Set { family, name },
+        msg::NEWOBJ | msg::DELOBJ if kind_of_object == object::COUNTER => {
+            Object::Counter { family, name }
+        }
+        msg::NEWOBJ | msg::DELOBJ => Object::Other(format!("object {name}")),
         _ => Object::Element {
             family,
             set: name,

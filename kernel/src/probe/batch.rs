@@ -3,7 +3,7 @@
 use super::question::{NAME, Part, REGISTER, Step};
 use crate::netlink::attribute::Writer;
 use crate::netlink::message::{self, Header};
-use crate::nftables::constants::{chain, element, expr, family, msg, rule, set, table};
+use crate::nftables::constants::{chain, element, expr, family, msg, object, rule, set, table};
 
 /// The table.
 const TABLE: &str = "picket-probe";
@@ -77,6 +77,15 @@ impl Batch {
                 });
             }),
             Part::Set { flags, fields } => self.set(*flags, fields),
+            Part::Counter => {
+                let flags = message::CREATE | message::EXCLUSIVE;
+                self.message(msg::NEWOBJ, flags, |out| {
+                    out.put_text(object::TABLE, TABLE);
+                    out.put_text(object::NAME, NAME);
+                    out.put_u32(object::TYPE, object::COUNTER);
+                    out.nested(object::DATA, |_| {});
+                });
+            }
             Part::Rule(steps) => {
                 self.chain(|_| {});
                 let flags = message::CREATE | message::APPEND;

@@ -17,6 +17,8 @@ pub enum Feature {
     NetdevFamily,
     /// What every rule is made of: headers, `meta`, comparisons, masks, ranges, counters.
     Matches,
+    /// Counters with names.
+    NamedCounters,
     /// Sets and their lookup.
     HashSets,
     /// Sets whose keys have several parts.
@@ -68,13 +70,14 @@ pub enum Need {
 
 impl Feature {
     /// All, each after those that it stands on.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Nfnetlink,
         Self::NfTables,
         Self::InetFamily,
         Self::BridgeFamily,
         Self::NetdevFamily,
         Self::Matches,
+        Self::NamedCounters,
         Self::HashSets,
         Self::ConcatenatedKeys,
         Self::VerdictMaps,
@@ -102,6 +105,7 @@ impl Feature {
             | Self::NfTables
             | Self::InetFamily
             | Self::Matches
+            | Self::NamedCounters
             | Self::HashSets
             | Self::ConcatenatedKeys
             | Self::VerdictMaps
@@ -137,6 +141,7 @@ impl Feature {
             Self::BridgeFamily => "CONFIG_NF_TABLES_BRIDGE",
             Self::NetdevFamily => "CONFIG_NF_TABLES_NETDEV",
             Self::Matches => "CONFIG_NF_TABLES, before Linux 5.18 CONFIG_NFT_COUNTER",
+            Self::NamedCounters => "CONFIG_NF_TABLES, before Linux 6.2 CONFIG_NFT_OBJREF",
             Self::HashSets | Self::ConcatenatedKeys | Self::VerdictMaps | Self::IntervalSets => {
                 "CONFIG_NF_TABLES, before Linux 5.5 CONFIG_NF_TABLES_SET"
             }
@@ -161,6 +166,7 @@ impl Feature {
         match self {
             Self::Nfnetlink => Some("nfnetlink"),
             Self::NfTables => Some("nf_tables"),
+            Self::NamedCounters => Some("nft_objref"),
             Self::Conntrack => Some("nft_ct"),
             Self::ConntrackNetlink => Some("nf_conntrack_netlink"),
             Self::Fib => Some("nft_fib_inet"),
@@ -210,6 +216,7 @@ impl fmt::Display for Feature {
             Self::BridgeFamily => "tables of family bridge",
             Self::NetdevFamily => "tables of family netdev",
             Self::Matches => "matches and counters",
+            Self::NamedCounters => "counters with names",
             Self::HashSets => "sets",
             Self::ConcatenatedKeys => "sets with concatenated keys",
             Self::VerdictMaps => "verdict maps",

@@ -52,6 +52,8 @@ pub(super) enum Part {
         /// Size of each part of its key.
         fields: &'static [u32],
     },
+    /// A counter with the name.
+    Counter,
     Rule(Vec<Step>),
 }
 
@@ -99,6 +101,11 @@ impl Feature {
             // chain probe { type filter hook ingress device lo priority 0; }
             Self::NetdevFamily => hooked(family::NETDEV, INGRESS, Some("lo")),
             Self::Matches => inet(vec![Part::Rule(matches())]),
+            // counter probe { }  counter name "probe"
+            Self::NamedCounters => inet(vec![
+                Part::Counter,
+                Part::Rule(vec![Step::Known(Expression::NamedCounter(NAME.to_owned()))]),
+            ]),
             // set probe { type ipv4_addr; }  ip saddr @probe
             Self::HashSets => inet(vec![
                 Part::Set {

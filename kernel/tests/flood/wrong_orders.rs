@@ -82,6 +82,7 @@ fn by_map(class: &str, miss_drops: bool) -> Ruleset {
     Ruleset {
         tables: vec![Table {
             family: TableFamily::Inet,
+            counters: Default::default(),
             sets: [("friends", set(20)), ("local", set(1))]
                 .into_iter()
                 .collect(),

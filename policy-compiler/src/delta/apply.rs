@@ -53,7 +53,8 @@ fn apply_one(
         (_, None) => Err(Missing("the table".into())),
         (Action::DeleteTable, Some(index)) => {
             let table = &ruleset.tables[index];
-            if !(table.sets.is_empty() && table.maps.is_empty() && table.chains.is_empty()) {
+            let objects = table.sets.len() + table.maps.len() + table.chains.len();
+            if objects + table.counters.len() > 0 {
                 return Err(InUse("the table".into()));
             }
             ruleset.tables.remove(index);
@@ -68,6 +69,15 @@ fn in_table(table: &mut Table, action: &Action) -> Result<(), ApplyError> {
         Action::AddTable | Action::DeleteTable => {}
         Action::AddChain { .. } | Action::Refill { .. } | Action::DeleteChain(_) => {
             in_chain(table, action)?;
+        }
+        Action::AddCounter(counter) => {
+            if table.counters.insert(counter.clone()).is_some() {
+                return Err(Exists(counter.clone()));
+            }
+        }
+        Action::DeleteCounter(counter) => {
+            let gone = table.counters.remove(counter);
+            gone.ok_or_else(|| Missing(counter.clone()))?;
         }
         Action::AddSet {
             set,
@@ -225,6 +235,11 @@ fn check_references(table: &Table) -> Result<(), ApplyError> {
         _ => Ok(()),
     };
     let check_rule = |rule: &Rule| {
+        if let Some(counter) = &rule.named_counter
+            && !table.counters.contains(counter)
+        {
+            return Err(Missing(counter.clone()));
+        }
         for matches in &rule.matches {
             if let Operand::Set(set) = &matches.operand
                 && !table.sets.contains_key(set)

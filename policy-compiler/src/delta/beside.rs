@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdSet;
+
 use super::objects::Objects;
 use super::temporary::Names;
 use super::{Step, TableSteps};
@@ -16,7 +18,10 @@ use crate::ruleset::{Chain, MapElement, Operand, Rule, Statement, Table, Verdict
 pub(super) fn steps(from: &Table, to: &Table, mut names: Names<'_>) -> TableSteps {
     let shared = |name: &String| from.sets.get(name) == to.sets.get(name);
     let copy = Renaming::of(from, shared, &mut names).copy(from);
+    let [whole_from, whole_to] = [from, to];
     let (mut from, mut to) = (from.clone(), to.clone());
+    from.counters.clear();
+    to.counters.clear();
     let is_shared = |name: &String| from.sets.contains_key(name) && copy.shares(name);
     to.sets = to
         .sets
@@ -30,10 +35,18 @@ pub(super) fn steps(from: &Table, to: &Table, mut names: Names<'_>) -> TableStep
         .collect();
 
     let mut steps = TableSteps::default();
+    // Counters say nothing of what passes: those of both are shared.
+    let only_in = |one, other| Objects {
+        counters: Objects::counters_only_in(one, other),
+        ..Objects::default()
+    };
+    let (new, gone) = (only_in(whole_to, whole_from), only_in(whole_from, whole_to));
     add(&mut steps, Step::Copy, Step::CopyBase, &copy.table);
     delete(&mut steps, Step::Vacate, Step::Free, &from);
+    new.add(&mut steps, Step::Create);
     add(&mut steps, Step::Create, Step::Tighten, &to);
     delete(&mut steps, Step::Loosen, Step::Delete, &copy.table);
+    gone.delete(&mut steps, Step::Delete);
     steps
 }
 
@@ -63,7 +76,9 @@ fn parts(table: &Table) -> [Objects<'_>; 2] {
     let sets = sets.map(|(name, set)| (name.as_str(), set.as_ref()));
     let maps = table.maps.iter();
     let maps = maps.map(|(name, map)| (name.as_str(), map.as_ref()));
+    let counters = table.counters.iter().map(String::as_str);
     let others = Objects {
+        counters: counters.collect(),
         sets: sets.collect(),
         maps: maps.collect(),
         chains,
@@ -136,6 +151,7 @@ impl Renaming {
         });
         let table = Table {
             family: table.family,
+            counters: OrdSet::new(),
             sets: sets.collect(),
             maps: maps.collect(),
             chains: chains.collect(),

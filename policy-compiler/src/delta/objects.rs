@@ -1,19 +1,30 @@
 //! Whole objects: creating and deleting them so that each operation finds what it names.
 
 use super::{Action, Step, TableSteps};
-use crate::ruleset::{Chain, Set, VerdictMap};
+use crate::ruleset::{Chain, Set, Table, VerdictMap};
 
-/// Sets, maps and chains of a table, some or all.
+/// Counters, sets, maps and chains of a table, some or all.
 #[derive(Default)]
 pub(super) struct Objects<'a> {
+    pub(super) counters: Vec<&'a str>,
     pub(super) sets: Vec<(&'a str, &'a Set)>,
     pub(super) maps: Vec<(&'a str, &'a VerdictMap)>,
     pub(super) chains: Vec<&'a Chain>,
 }
 
-impl Objects<'_> {
+impl<'a> Objects<'a> {
+    /// The counters that only the one table has.
+    pub(super) fn counters_only_in(one: &'a Table, other: &Table) -> Vec<&'a str> {
+        let counters = one.counters.iter().map(String::as_str);
+        let new = counters.filter(|name| !other.counters.contains(*name));
+        new.collect()
+    }
+
     /// Chains come first without rules, since maps and rules name them; rules last.
     pub(super) fn add(&self, steps: &mut TableSteps, step: Step) {
+        for name in &self.counters {
+            steps.push(step, Action::AddCounter((*name).to_owned()));
+        }
         for chain in &self.chains {
             let (chain, base) = (chain.name.clone(), chain.base.clone());
             steps.push(step, Action::AddChain { chain, base });
@@ -58,6 +69,9 @@ impl Objects<'_> {
         }
         for (name, _) in &self.sets {
             steps.push(step, Action::DeleteSet((*name).to_owned()));
+        }
+        for name in &self.counters {
+            steps.push(step, Action::DeleteCounter((*name).to_owned()));
         }
     }
 }

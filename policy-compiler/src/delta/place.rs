@@ -155,6 +155,7 @@ fn objects_only_in<'a>(
     chains: impl Iterator<Item = &'a Chain>,
 ) -> Objects<'a> {
     Objects {
+        counters: Objects::counters_only_in(side.table, other.table),
         sets: new_in(&side.table.sets, &other.table.sets),
         maps: new_in(&side.table.maps, &other.table.maps),
         chains: chains.filter(|chain| chain.base.is_none()).collect(),

@@ -215,6 +215,7 @@ impl Lowered {
                 self.inet.sets.insert(name.clone(), Arc::clone(set));
             }
             self.inet.maps = inet.maps.clone();
+            self.inet.counters = inet.counters.clone();
         }
         let chains = |tables: &[Table]| tables.first().map(|table| table.chains.clone());
         for old in chains(&self.local).iter().flatten() {

@@ -1,6 +1,6 @@
 //! The base chains.
 
-use super::{Options, RevokedBit, destination, digit, guards, source, subject};
+use super::{Dropped, Options, RevokedBit, destination, digit, guards, source, subject};
 use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
 use crate::model::{Direction, Family};
@@ -63,9 +63,10 @@ pub(super) fn chain(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> 
 /// What every first chain of a hook starts with.
 pub(super) fn opening(revoked: RevokedBit) -> Vec<Rule> {
     let bit = revoked.bits();
-    // ct mark & 0x100000 == 0x100000 counter drop
+    // ct mark & 0x100000 == 0x100000 counter counter name "dropped_revoked" drop
     let revoked = Match::is(Field::ConnectionMark, [Value::Number(bit)]).masked(Mask::Bits(bit));
     let drop = Rule::verdict([revoked], Verdict::Drop).counted();
+    let drop = drop.counted_in(Dropped::Revoked.counter());
     vec![drop.comment("revoked connection"), established()]
 }
 
@@ -90,9 +91,11 @@ fn judge(direction: Direction, hook: Hook) -> Vec<Rule> {
         // ip saddr vmap @egress4
         let subject = subject(direction, family);
         rules.push(Rule::lookup([subject], format!("{direction}{digit}")));
-        // ip saddr @local4 drop
+        // ip saddr @local4 counter name "dropped_egress_closed" drop
         let local = Match::in_set([subject], format!("local{digit}"));
-        rules.push(Rule::verdict([local], Verdict::Drop).comment("pod without a class"));
+        let drop = Rule::verdict([local], Verdict::Drop);
+        let drop = drop.counted_in(Dropped::Closed(direction).counter());
+        rules.push(drop.comment("pod without a class"));
     }
     rules
 }

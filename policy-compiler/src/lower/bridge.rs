@@ -4,8 +4,9 @@
 //! over. What it does not hand over (VLAN-tagged and other frames), and what has no address of a pod in it, ends
 //! here, at the port.
 
+use super::dropped::{self, Dropped};
 use super::guards::{
-    from_link_local, from_no_address, listener_discovery, listener_discovery_matches,
+    dropped, from_link_local, from_no_address, listener_discovery, listener_discovery_matches,
     neighbour_discovery, neighbour_discovery_matches, routers_only, routing,
 };
 use super::interfaces::{
@@ -26,6 +27,7 @@ const FILTER_PRIORITY: i32 = -200;
 pub(super) fn table(ir: &NodeIr, options: &Options) -> Option<Table> {
     attached(ir, options, true).next()?;
     let mut table = Table::new(TableFamily::Bridge);
+    dropped::add(&mut table, Dropped::Guard);
     let ports = interfaces(ir, options, true, |_| true);
     let isolated = |direction| interfaces(ir, options, true, |pod| pod.class(direction).is_some());
     for (name, members, text) in [
@@ -97,7 +99,7 @@ fn goto(field: Field, set: &str, chain: &str) -> Rule {
 }
 
 fn drop_rest(why: &str) -> Rule {
-    Rule::verdict([], Verdict::Drop).counted().comment(why)
+    dropped([], why)
 }
 
 /// `ether type != { ip, ip6, arp } counter drop`: first where it stands, as the address of a packet is found in a
@@ -105,8 +107,7 @@ fn drop_rest(why: &str) -> Rule {
 fn tagged_or_other() -> Rule {
     let known = ["ip", "ip6", "arp"].map(Value::Symbol);
     let other = Match::is(Field::EtherType, known).negated();
-    let other = Rule::verdict([other], Verdict::Drop).counted();
-    other.comment("neither IP nor ARP, or tagged")
+    dropped([other], "neither IP nor ARP, or tagged")
 }
 
 /// Untagged IPv4, IPv6 and ARP, from the port's own addresses.

@@ -10,13 +10,13 @@ mod rectangles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{class_chain, peer, peer_set, port_set, set_name};
+use super::{Dropped, class_chain, peer, peer_set, port_set, set_name};
 use crate::ir::{
     Action, Class, NodeIr, PeerMatch, PeerMembers, PortsMatch, Rule as IrRule, Tier, TierKind,
 };
 use crate::model::{Direction, Family, PolicyId, PortRanges, Protocol};
 use crate::name::comment;
-use crate::ruleset::{Chain, Field, Match, Operand, Rule, Set, Value, Verdict};
+use crate::ruleset::{Chain, Field, Match, Operand, Rule, Set, Statement, Value, Verdict};
 
 pub use merge::Merging;
 
@@ -151,7 +151,7 @@ fn tier_rules(
         let plain = |part: &Part<'_>| context.plain(part, verdict_of(part.action));
         parts.iter().map(plain).collect()
     };
-    let default = Rule::verdict([], verdict_of(tier.default));
+    let default = context.counted(Rule::verdict([], verdict_of(tier.default)));
     // nft loses the comments of chains on import, so a rule says what the chain is.
     let direction = context.class.direction;
     let title = match context.class.policies.as_slice() {
@@ -213,7 +213,21 @@ impl<'a> Context<'a> {
             // ip daddr . meta l4proto . th dport @ports4_x
             PeerMatch::NamedPorts(name) => Some(self.peer_and_port_in(port_set(self.family, name))),
         };
-        Rule::verdict(ports.into_iter().chain(peer), verdict).comment(comment(&list(part.policies)))
+        let rule = Rule::verdict(ports.into_iter().chain(peer), verdict);
+        self.counted(rule).comment(comment(&list(part.policies)))
+    }
+
+    /// `counter name "dropped_ingress_policy" drop`, if it drops.
+    fn counted(&self, rule: Rule) -> Rule {
+        let direction = self.class.direction;
+        let why = match self.class.policies.as_slice() {
+            [] => Dropped::Closed(direction),
+            _ => Dropped::Policy(direction),
+        };
+        match rule.statement {
+            Statement::Verdict(Verdict::Drop) => rule.counted_in(why.counter()),
+            _ => rule,
+        }
     }
 
     /// `ip saddr @set`

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{class_chain, digit};
+use super::{Dropped, class_chain, digit, dropped};
 use crate::model::{Direction, Family, NamespacedName};
 use crate::name::comment;
 use crate::ruleset::{Chain, MapElement, Rule, Ruleset, Table, TableFamily, Value, Verdict};
@@ -59,9 +59,13 @@ fn close_in(table: &mut Table, address: IpAddr, pod: &NamespacedName) {
         };
         Arc::make_mut(map).elements.insert(key.clone(), element);
         if table.chains.named(&chain).is_none() {
-            // drop
+            // counter name "dropped_egress_closed" drop
             let text = format!("{direction} closed: nobody knows yet what may pass");
-            let rules = vec![Rule::verdict([], Verdict::Drop).comment(text)];
+            let reason = Dropped::Closed(direction);
+            let drop = Rule::verdict([], Verdict::Drop).counted_in(reason.counter());
+            let rules = vec![drop.comment(text)];
+            // Tables of a version without counters are closed too.
+            dropped::add(table, reason);
             let at = table.chains.partition_point(|other| {
                 (other.base.is_none(), other.name.as_str()) < (true, chain.as_str())
             });

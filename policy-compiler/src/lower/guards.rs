@@ -12,7 +12,7 @@ use super::interfaces::{
     add_any_link_local, add_pairs, any_link_local, attached, interface_set, interfaces,
     knows_link_local, link_local_of, pair,
 };
-use super::{Bridges, Options, destination, digit, has_isolated_pod, source};
+use super::{Bridges, Dropped, Options, destination, digit, has_isolated_pod, source};
 use crate::evaluate::NodeEgress;
 use crate::ir::NodeIr;
 use crate::model::{Cidr, Direction, Family};
@@ -114,8 +114,10 @@ fn chain(name: &str, rules: Vec<Rule>) -> Chain {
     }
 }
 
-fn dropped(matches: impl IntoIterator<Item = Match>, why: &str) -> Rule {
-    Rule::verdict(matches, Verdict::Drop).counted().comment(why)
+/// `... counter counter name "dropped_guard" drop`: the first says which guard it was.
+pub(super) fn dropped(matches: impl IntoIterator<Item = Match>, why: &str) -> Rule {
+    let drop = Rule::verdict(matches, Verdict::Drop).counted();
+    drop.counted_in(Dropped::Guard.counter()).comment(why)
 }
 
 fn accepted(matches: impl IntoIterator<Item = Match>, why: &str) -> Rule {

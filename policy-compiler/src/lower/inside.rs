@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::base::{self, EGRESS_PRIORITY, INGRESS_PRIORITY};
 use super::guards;
-use super::{RevokedBit, destination, digit, of_family, source, subject};
+use super::{RevokedBit, destination, digit, dropped, of_family, source, subject};
 use crate::evaluate::NodeEgress;
 use crate::model::{Direction, Family, InterfaceName};
 use crate::ruleset::{
@@ -46,6 +46,7 @@ pub fn inside(
     revoked: RevokedBit,
 ) -> Ruleset {
     let mut table = Table::new(TableFamily::Inet);
+    dropped::add_all(&mut table);
     let mut tables = node.tables.iter();
     let of_node = tables.find(|table| table.family == TableFamily::Inet);
     let mut classes = BTreeSet::new();
@@ -150,8 +151,7 @@ fn is_open(table: &Table, pod: &Inside) -> bool {
 }
 
 fn routed(through: Match) -> Rule {
-    let drop = Rule::verdict([through], Verdict::Drop).counted();
-    drop.comment("routed by the pod")
+    guards::dropped([through], "routed by the pod")
 }
 
 /// What the pod sends: from its own addresses, as its class says.
@@ -185,9 +185,7 @@ fn leaving(
     rules.extend(guards::from_no_address());
     rules.push(match pod.routes {
         true => guards::routes([]),
-        false => Rule::verdict([], Verdict::Drop)
-            .counted()
-            .comment("forged source"),
+        false => guards::dropped([], "forged source"),
     });
     rules
 }
@@ -212,9 +210,7 @@ fn arriving(pod: &Inside, revoked: RevokedBit, isolated: bool, open: bool) -> Ve
     }
     rules.push(match open {
         true => Rule::verdict([], Verdict::Accept).comment("multicast and broadcast"),
-        false => Rule::verdict([], Verdict::Drop)
-            .counted()
-            .comment("to no address of the pod, multicast or broadcast"),
+        false => guards::dropped([], "to no address of the pod, multicast or broadcast"),
     });
     rules
 }
@@ -227,8 +223,7 @@ fn judge(direction: Direction, family: Family) -> Rule {
 
 /// As on the node ([`guards::not_a_bare_syn`]); here all packets are the pod's.
 fn not_a_bare_syn() -> Rule {
-    let drop = Rule::verdict(guards::bare_matches(), Verdict::Drop).counted();
-    drop.comment("TCP without a connection")
+    guards::dropped(guards::bare_matches(), "TCP without a connection")
 }
 
 fn addresses(of: &BTreeSet<IpAddr>, family: Family) -> BTreeSet<Value> {

@@ -46,9 +46,20 @@ fn add_table(commands: &mut Vec<Json>, table: &Table) -> Result<(), serde_json::
         name: TABLE.into(),
         handle: None,
     }))?;
-    // Chains before what jumps to them, sets before what looks into them.
+    // Chains before what jumps to them, sets before what looks into them, counters before what counts in them.
     for chain in &table.chains {
         add(schema::NfListObject::Chain(new_chain(family, chain)))?;
+    }
+    for name in &table.counters {
+        // The crate writes a count that is not there as null, which nft refuses.
+        add(schema::NfListObject::Counter(schema::Counter {
+            family,
+            table: TABLE.into(),
+            name: name.into(),
+            packets: Some(0),
+            bytes: Some(0),
+            ..schema::Counter::default()
+        }))?;
     }
     for (name, set) in &table.sets {
         commands.push(object!({ "set": new_set(family, name, set) }));
@@ -183,6 +194,10 @@ fn new_rule(family: NfFamily, chain: &str, rule: &Rule) -> schema::Rule<'static>
     let mut statements: Vec<_> = rule.matches.iter().map(comparison).collect();
     if rule.counter {
         statements.push(stmt::Statement::Counter(stmt::Counter::Anonymous(None)));
+    }
+    if let Some(name) = &rule.named_counter {
+        let named = stmt::Counter::Named(name.clone().into());
+        statements.push(stmt::Statement::Counter(named));
     }
     if let Some(log) = &rule.log {
         statements.push(stmt::Statement::Log(Some(stmt::Log {

@@ -27,6 +27,11 @@ pub fn text(ruleset: &Ruleset) -> String {
 fn write_table(out: &mut String, table: &Table) -> fmt::Result {
     writeln!(out, "table {} {TABLE} {{", family(table.family))?;
     let mut separator = "";
+    for name in &table.counters {
+        out.push_str(separator);
+        writeln!(out, "\tcounter {name} {{\n\t}}")?;
+        separator = "\n";
+    }
     for (name, set) in &table.sets {
         out.push_str(separator);
         write_set(out, name, set)?;
@@ -185,6 +190,8 @@ pub(super) fn rule_text(rule: &Rule) -> String {
     if rule.counter {
         parts.push("counter".into());
     }
+    let named = rule.named_counter.as_ref();
+    parts.extend(named.map(|name| format!("counter name \"{name}\"")));
     parts.extend(rule.log.as_ref().map(log));
     parts.push(match &rule.statement {
         Statement::Verdict(given) => verdict(given),

@@ -31,6 +31,8 @@ fn commands(operation: &Operation) -> Vec<String> {
     match &operation.action {
         Action::AddTable => vec![format!("add table {within}")],
         Action::DeleteTable => vec![format!("delete table {within}")],
+        Action::AddCounter(counter) => vec![format!("add counter {within} {counter}")],
+        Action::DeleteCounter(counter) => vec![format!("delete counter {within} {counter}")],
         Action::AddSet {
             set,
             key,

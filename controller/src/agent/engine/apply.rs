@@ -410,7 +410,7 @@ impl<S: Source, E: Enforcer, L: Listener> Engine<S, E, L> {
             | Object::Map { name, .. }
             | Object::Rule { chain: name, .. }
             | Object::Element { set: name, .. } => self.index.policies_behind(name),
-            Object::Table(_) | Object::Other(_) => BTreeSet::new(),
+            Object::Table(_) | Object::Counter { .. } | Object::Other(_) => BTreeSet::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Labels, each with a closed list of values.
 
+use policy_compiler::model::Direction;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 use crate::kubernetes::Resource;
@@ -120,6 +121,44 @@ impl ObjectType {
     }
 }
 
+/// Of which direction the rule was that dropped a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PolicyDirection {
+    Of(Direction),
+    /// Either.
+    Any,
+}
+
+impl PolicyDirection {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Of(Direction::Egress) => "egress",
+            Self::Of(Direction::Ingress) => "ingress",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum DropReason {
+    Policy,
+    Closed,
+    Revoked,
+    Guard,
+}
+
+impl DropReason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Closed => "closed",
+            Self::Revoked => "revoked",
+            Self::Guard => "guard",
+        }
+    }
+}
+
 macro_rules! label_value {
     ($($type:ty),*) => {$(
         impl EncodeLabelValue for $type {
@@ -130,7 +169,15 @@ macro_rules! label_value {
     )*};
 }
 
-label_value!(SyncType, FailureReason, EventResult, ObjectType, Resource);
+label_value!(
+    SyncType,
+    FailureReason,
+    EventResult,
+    ObjectType,
+    Resource,
+    PolicyDirection,
+    DropReason
+);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SyncLabels {
@@ -155,4 +202,10 @@ pub(super) struct ObjectLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ResourceLabels {
     pub(super) resource: Resource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DropLabels {
+    pub(super) direction: PolicyDirection,
+    pub(super) reason: DropReason,
 }
