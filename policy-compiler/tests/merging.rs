@@ -101,7 +101,7 @@ fn class(ruleset: &str) -> Vec<String> {
         } else if line == "}" {
             inside = false;
         }
-        if inside && !line.starts_with("drop ") {
+        if inside && !line.starts_with("counter name ") {
             lines.push(line.to_owned());
         }
     }

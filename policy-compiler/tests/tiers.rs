@@ -122,7 +122,7 @@ fn each_tier_is_a_chain_and_pass_goes_to_the_next() {
         classes,
         [
             "chain ingress4_c {",
-            "ip saddr @peer4_one drop comment \"x/p\"",
+            "ip saddr @peer4_one counter name \"dropped_ingress_policy\" drop comment \"x/p\"",
             "ip saddr @peer4_two goto ingress4_c_tier1 comment \"x/p\"",
             "ip saddr @peer4_three accept comment \"x/p\"",
             "goto ingress4_c_tier1 comment \"ingress isolated by x/p\"",
@@ -132,7 +132,7 @@ fn each_tier_is_a_chain_and_pass_goes_to_the_next() {
             "goto ingress4_c_tier2 comment \"ingress isolated by x/p\"",
             "}",
             "chain ingress4_c_tier2 {",
-            "ip saddr @peer4_four drop comment \"x/p\"",
+            "ip saddr @peer4_four counter name \"dropped_ingress_policy\" drop comment \"x/p\"",
             "accept comment \"ingress isolated by x/p\"",
             "}",
             "}",
