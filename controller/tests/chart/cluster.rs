@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use testbed::Namespace;
 
 use crate::api_server::{ApiServer, PATIENCE};
-use crate::helm::{NAMESPACE, helm, run, said, tool};
+use crate::helm::{HELMS, NAMESPACE, helm, run, said, tool};
 use crate::support::Folder;
 
 /// An API server in a network namespace, and who installs charts there.
 pub(crate) struct Cluster<'a> {
     pub(crate) server: ApiServer,
+    /// Which of [`HELMS`].
+    pub(crate) helm: &'static str,
     node: &'a Namespace,
     home: Folder,
 }
@@ -23,6 +25,7 @@ impl<'a> Cluster<'a> {
     pub(crate) fn new(node: &'a Namespace) -> Self {
         Self {
             server: ApiServer::start(node),
+            helm: HELMS[0],
             node,
             home: Folder::new("helm"),
         }
@@ -35,7 +38,7 @@ impl<'a> Cluster<'a> {
 
     /// Helm with these arguments.
     pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut helm = helm(&self.home);
+        let mut helm = helm(self.helm, &self.home);
         helm.args(arguments);
         self.run(helm)
     }
@@ -111,10 +114,21 @@ impl<'a> Cluster<'a> {
                 "conditions": [condition("FailureTarget"), condition("Failed")],
             }),
         };
-        let patch = json!({"status": status}).to_string();
-        let subresource = ["--subresource=status", "--type=merge", "-p", &patch];
-        let job = ["patch", "job", name, "-n", NAMESPACE];
-        self.kubectl(&[&job, &subresource[..]].concat()).unwrap();
+        self.patch_status("job", name, &json!({"status": status}));
+    }
+
+    /// What a controller would say of an object of the release's namespace.
+    pub(crate) fn patch_status(&self, kind: &str, name: &str, status: &Value) {
+        let object = ["patch", kind, name, "-n", NAMESPACE];
+        let status = status.to_string();
+        let patch = ["--subresource=status", "--type=merge", "-p", &status];
+        self.kubectl(&[&object, &patch[..]].concat()).unwrap();
+    }
+
+    /// Deletes an object of the release's namespace, of one kind or several.
+    pub(crate) fn delete(&self, kind: &str, name: &str) {
+        let object = ["delete", kind, name, "-n", NAMESPACE, "--ignore-not-found"];
+        self.kubectl(&object).unwrap();
     }
 
     /// A kubeconfig for a service account of the release's namespace.
@@ -135,7 +149,7 @@ impl<'a> Cluster<'a> {
         arguments: &[&str],
         work: impl FnOnce(),
     ) -> Result<String, String> {
-        let mut helm = helm(&self.home);
+        let mut helm = helm(self.helm, &self.home);
         helm.args([command, "picket", "--namespace", NAMESPACE]);
         helm.args(arguments).arg("--kubeconfig");
         helm.arg(self.server.administrator());

@@ -13,6 +13,10 @@ pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/p
 /// The values that it is tried with, `NAME.values.yaml`, and what comes of them, `NAME.yaml`.
 pub(crate) const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/chart");
 
+/// Each helm that the chart is tried with, newest first: 4, the last 3 that is installed, and one as old as the oldest
+/// Kubernetes that the chart is for.
+pub(crate) const HELMS: [&str; 3] = ["helm", "helm-3.19", "helm-3.12"];
+
 /// Where the release is.
 pub(crate) const NAMESPACE: &str = "kube-system";
 
@@ -32,9 +36,9 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// Helm, which knows nothing of this machine's user. `home` has what it keeps.
-pub(crate) fn helm(home: &Folder) -> Command {
-    let mut helm = Command::new(tool("helm"));
+/// One of [`HELMS`], which knows nothing of this machine's user. `home` has what it keeps.
+pub(crate) fn helm(program: &str, home: &Folder) -> Command {
+    let mut helm = Command::new(tool(program));
     for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         helm.env(name, home.path().join(name));
     }
@@ -62,9 +66,18 @@ pub(crate) fn said(output: &Output) -> Result<String, String> {
 
 /// `helm template` with more arguments.
 pub(crate) fn template(arguments: &[&str]) -> Result<String, String> {
+    template_by(HELMS[0], CHART, arguments)
+}
+
+/// The same by this helm, of a folder or a package.
+pub(crate) fn template_by(
+    program: &str,
+    chart: &str,
+    arguments: &[&str],
+) -> Result<String, String> {
     let home = Folder::new("helm");
-    let mut helm = helm(&home);
-    helm.args(["template", "picket", CHART, "--namespace", NAMESPACE]);
+    let mut helm = helm(program, &home);
+    helm.args(["template", "picket", chart, "--namespace", NAMESPACE]);
     run(helm.args(arguments))
 }
 

@@ -5,7 +5,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::helm::{CHART, MATRIX, NAMESPACE, documents, matrix, object, objects, run, template};
+use crate::helm::{
+    CHART, HELMS, MATRIX, NAMESPACE, documents, matrix, object, objects, run, template_by,
+};
 use crate::support::Folder;
 
 /// The objects of each of the matrix.
@@ -243,7 +245,7 @@ fn alerts_and_dashboard_are_those_of_the_files() {
 fn two_releases_share_no_name() {
     let home = Folder::new("helm");
     let render = |release: &str, namespace: &str, values: &[&str]| -> BTreeSet<String> {
-        let mut helm = crate::helm::helm(&home);
+        let mut helm = crate::helm::helm(HELMS[0], &home);
         helm.args(["template", release, CHART]);
         helm.args(["--namespace", namespace]).args(values);
         let values = crate::helm::values("everything");
@@ -278,7 +280,7 @@ fn no_name_is_longer_than_kubernetes_takes_and_no_label_of_values_moves_a_select
     let home = Folder::new("helm");
     // The longest that helm takes.
     let release = "r".repeat(53);
-    let mut helm = crate::helm::helm(&home);
+    let mut helm = crate::helm::helm(HELMS[0], &home);
     helm.args(["template", &release, CHART]);
     for label in ["name", "instance", "component", "part-of"] {
         let key = format!("podLabels.app\\.kubernetes\\.io/{label}=other");
@@ -363,8 +365,10 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
         ),
     ] {
         let set: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
-        let said = template(&set).unwrap_err();
-        assert!(said.contains(error), "{values:?}: {said}");
+        for helm in HELMS {
+            let said = template_by(helm, CHART, &set).unwrap_err();
+            assert!(said.contains(error), "{helm}, {values:?}: {said}");
+        }
     }
     objects(&["platform=openshift", "cni.confDir=/etc/cni/net.d"]);
     objects(&["metrics.podMonitor.enabled=true", "metrics.bindAddress=::"]);
