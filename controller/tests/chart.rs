@@ -9,6 +9,9 @@ mod admission;
 mod agent;
 #[path = "support/api_server/mod.rs"]
 mod api_server;
+#[path = "documents/blocks.rs"]
+#[allow(dead_code, reason = "of another test program")]
+mod blocks;
 #[path = "chart/checks.rs"]
 mod checks;
 #[path = "chart/cluster.rs"]
@@ -17,6 +20,8 @@ mod cluster;
 mod container;
 #[path = "chart/golden.rs"]
 mod golden;
+#[path = "chart/guide.rs"]
+mod guide;
 #[path = "chart/helm.rs"]
 mod helm;
 #[path = "chart/life.rs"]

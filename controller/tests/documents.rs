@@ -28,7 +28,11 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(ROOT);
     let mut pages = Vec::new();
-    for folder in [root.to_owned(), root.join("docs")] {
+    for folder in [
+        root.to_owned(),
+        root.join("docs"),
+        root.join("charts/picket"),
+    ] {
         let entries = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path());

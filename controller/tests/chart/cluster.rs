@@ -17,6 +17,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) server: ApiServer,
     /// Which of [`HELMS`].
     pub(crate) helm: &'static str,
+    /// Where the release is.
+    pub(crate) namespace: &'static str,
     node: &'a Namespace,
     home: Folder,
 }
@@ -26,6 +28,7 @@ impl<'a> Cluster<'a> {
         Self {
             server: ApiServer::start(node),
             helm: HELMS[0],
+            namespace: NAMESPACE,
             node,
             home: Folder::new("helm"),
         }
@@ -45,7 +48,7 @@ impl<'a> Cluster<'a> {
 
     /// Helm with these arguments for the release `picket`.
     pub(crate) fn release(&self, command: &str, arguments: &[&str]) -> Result<String, String> {
-        let to_release = [command, "picket", "--namespace", NAMESPACE];
+        let to_release = [command, "picket", "--namespace", self.namespace];
         self.helm(&[&to_release, arguments].concat())
     }
 
@@ -58,7 +61,7 @@ impl<'a> Cluster<'a> {
 
     /// An object of the release's namespace, if it is there.
     pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
-        let options = ["-o", "json", "--ignore-not-found", "-n", NAMESPACE];
+        let options = ["-o", "json", "--ignore-not-found", "-n", self.namespace];
         let found = self.kubectl(&[&["get", kind, name], &options[..]].concat());
         let found = found.unwrap();
         (!found.trim().is_empty()).then(|| serde_json::from_str(&found).unwrap())
@@ -81,6 +84,28 @@ impl<'a> Cluster<'a> {
         let output = format!("jsonpath={template}");
         let all = self.kubectl(&["get", &kinds.join(","), "-A", "-o", &output]);
         all.unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// A shell with the programs of this cluster, which is its own.
+    pub(crate) fn shell(&self) -> Command {
+        let programs = self.home.path().join("bin");
+        std::fs::create_dir_all(&programs).unwrap();
+        for (name, program) in [("helm", self.helm), ("kubectl", "kubectl")] {
+            let link = programs.join(name);
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(tool(program), link).unwrap();
+        }
+        let path = std::env::var("PATH").unwrap();
+        let mut bash = Command::new("bash");
+        // What helm would keep of this machine's user.
+        bash.envs(
+            helm(self.helm, &self.home)
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
+        bash.env("PATH", format!("{}:{path}", programs.display()));
+        bash.env("KUBECONFIG", self.server.administrator());
+        bash
     }
 
     /// Waits for something that somebody else does.
@@ -119,7 +144,7 @@ impl<'a> Cluster<'a> {
 
     /// What a controller would say of an object of the release's namespace.
     pub(crate) fn patch_status(&self, kind: &str, name: &str, status: &Value) {
-        let object = ["patch", kind, name, "-n", NAMESPACE];
+        let object = ["patch", kind, name, "-n", self.namespace];
         let status = status.to_string();
         let patch = ["--subresource=status", "--type=merge", "-p", &status];
         self.kubectl(&[&object, &patch[..]].concat()).unwrap();
@@ -127,13 +152,27 @@ impl<'a> Cluster<'a> {
 
     /// Deletes an object of the release's namespace, of one kind or several.
     pub(crate) fn delete(&self, kind: &str, name: &str) {
-        let object = ["delete", kind, name, "-n", NAMESPACE, "--ignore-not-found"];
+        let object = [
+            "delete",
+            kind,
+            name,
+            "-n",
+            self.namespace,
+            "--ignore-not-found",
+        ];
         self.kubectl(&object).unwrap();
+    }
+
+    /// An object in a file.
+    pub(crate) fn write(&self, name: &str, object: &Value) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, object.to_string()).unwrap();
+        path
     }
 
     /// A kubeconfig for a service account of the release's namespace.
     pub(crate) fn kubeconfig_of(&self, account: &str) -> PathBuf {
-        let token = self.kubectl(&["create", "token", account, "-n", NAMESPACE]);
+        let token = self.kubectl(&["create", "token", account, "-n", self.namespace]);
         let administrator = std::fs::read_to_string(self.server.administrator()).unwrap();
         let mut kubeconfig: Value = serde_json::from_str(&administrator).unwrap();
         kubeconfig["users"][0]["user"] = json!({"token": token.unwrap().trim()});
@@ -150,7 +189,7 @@ impl<'a> Cluster<'a> {
         work: impl FnOnce(),
     ) -> Result<String, String> {
         let mut helm = helm(self.helm, &self.home);
-        helm.args([command, "picket", "--namespace", NAMESPACE]);
+        helm.args([command, "picket", "--namespace", self.namespace]);
         helm.args(arguments).arg("--kubeconfig");
         helm.arg(self.server.administrator());
         helm.stdout(Stdio::piped()).stderr(Stdio::piped());

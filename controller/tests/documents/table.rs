@@ -35,9 +35,15 @@ pub(crate) const PROGRAMS: &[&str] = &[
 ];
 
 const NODES: &str = "needs a cluster with nodes: there is no kubelet in the tests";
-const HELM: &str =
-    "needs a cluster; what helm makes of the chart is tested by controller/tests/chart.rs";
-const OTHERS: &str = "needs a cluster with the engine that is left";
+/// Runs all lines of the guide with helm and kubectl, as they stand there, but for those that ask a node.
+const GUIDE: How = Test(
+    "controller/tests/chart/guide.rs",
+    "the_guide_to_operating_is_followed_from_its_first_command_to_its_last",
+);
+const MIGRATING: How = Test(
+    "controller/tests/chart/guide.rs",
+    "what_the_guide_to_migrating_asks_a_cluster_is_answered",
+);
 
 /// All command lines.
 pub(crate) const COMMANDS: &[(&str, How)] = &[
@@ -228,14 +234,14 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
             "the_program_says_what_was_found_and_fails_if_policies_can_not_be_enforced",
         ),
     ),
-    ("kubectl create namespace picket", Cannot(NODES)),
+    ("kubectl create namespace picket", GUIDE),
     (
         "kubectl label namespace picket pod-security.kubernetes.io/enforce=privileged",
-        Cannot(NODES),
+        GUIDE,
     ),
     (
         "helm install picket charts/picket --namespace picket",
-        Cannot(HELM),
+        GUIDE,
     ),
     (
         "kind load image-archive target/image/picket-0.1.0.tar",
@@ -243,9 +249,9 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "kubectl --namespace picket rollout status daemonset/picket",
-        Cannot(NODES),
+        GUIDE,
     ),
-    ("helm test picket --namespace picket --logs", Cannot(NODES)),
+    ("helm test picket --namespace picket", GUIDE),
     (
         "kubectl --namespace picket exec daemonset/picket -c agent -- /picket status",
         Test(
@@ -253,10 +259,7 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
             "status_of_a_well_agent_is_short_and_exits_with_0",
         ),
     ),
-    (
-        "kubectl --namespace picket get pods --output wide",
-        Cannot(NODES),
-    ),
+    ("kubectl --namespace picket get pods --output wide", GUIDE),
     (
         "kubectl --namespace picket exec daemonset/picket -c agent -- /picket explain --live shop/web-0 shop/db-0 5432/tcp",
         Cannot(
@@ -265,21 +268,44 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "helm upgrade picket charts/picket --namespace picket --reuse-values",
-        Cannot(HELM),
+        GUIDE,
     ),
     (
         "helm uninstall picket --namespace picket --timeout 6m",
-        Cannot(HELM),
+        GUIDE,
+    ),
+    ("helm uninstall picket --namespace picket --no-hooks", GUIDE),
+    (
+        "kubectl --namespace picket logs job/picket-cleanup",
+        Cannot(
+            "needs a kubelet, which has the logs; what the Job writes is tested by controller/tests/operate",
+        ),
     ),
     (
-        "helm uninstall picket --namespace picket --no-hooks",
-        Cannot(HELM),
+        "kubectl --namespace picket delete job,daemonset,rolebinding,role,serviceaccount picket-cleanup --ignore-not-found",
+        GUIDE,
     ),
+    (
+        "kubectl --namespace picket logs picket-test",
+        Cannot(
+            "needs a kubelet, which has the logs; what the test writes is tested by controller/tests/operate",
+        ),
+    ),
+    ("helm history picket --namespace picket", GUIDE),
+    ("helm rollback picket 1 --namespace picket", GUIDE),
     (
         "picket cni uninstall --purge",
         Test(
             "cni-chain/tests/install.rs",
             "it_is_installed_once_and_uninstalled_to_the_byte",
+        ),
+    ),
+    // charts/picket/README.md
+    (
+        "helm install picket charts/picket --namespace kube-system --set image.registry=REGISTRY --set image.repository=NAME",
+        Test(
+            "controller/tests/chart/guide.rs",
+            "the_chart_is_installed_as_its_readme_says",
         ),
     ),
     // docs/migrating.md
@@ -299,11 +325,11 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "kubectl get globalnetworkpolicies.crd.projectcalico.org,networkpolicies.crd.projectcalico.org -A",
-        Cannot(OTHERS),
+        MIGRATING,
     ),
     (
         "kubectl get clusternetworkpolicies.policy.networking.k8s.io,adminnetworkpolicies.policy.networking.k8s.io -A",
-        Cannot(OTHERS),
+        MIGRATING,
     ),
     (
         "iptables-save | grep -vE 'KUBE-(ROUTER|NWPLCY|POD-FW)' | iptables-restore",
@@ -328,9 +354,9 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "kubectl get networkpolicies -A -o yaml > policies.yaml",
-        Cannot(OTHERS),
+        MIGRATING,
     ),
-    ("kubectl get policyendpoints -A", Cannot(OTHERS)),
+    ("kubectl get policyendpoints -A", MIGRATING),
 ];
 
 /// First lines of blocks that are something else: objects, answers, fields.
