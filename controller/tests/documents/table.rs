@@ -267,7 +267,7 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
         ),
     ),
     (
-        "helm upgrade picket charts/picket --namespace picket --reuse-values",
+        "helm upgrade picket charts/picket --namespace picket --values values.yaml",
         GUIDE,
     ),
     (
@@ -290,6 +290,10 @@ pub(crate) const COMMANDS: &[(&str, How)] = &[
         Cannot(
             "needs a kubelet, which has the logs; what the test writes is tested by controller/tests/operate",
         ),
+    ),
+    (
+        "helm get values picket --namespace picket --output yaml > values.yaml",
+        GUIDE,
     ),
     ("helm history picket --namespace picket", GUIDE),
     ("helm rollback picket 1 --namespace picket", GUIDE),
