@@ -335,15 +335,25 @@ fn a_release_of_one_helm_is_upgraded_rolled_back_and_uninstalled_by_another() {
     let before = cluster.everything();
     let [helm_4, helm_3, oldest] = HELMS;
     for [first, second] in [[oldest, helm_3], [helm_3, helm_4], [helm_4, helm_3]] {
-        let mut run = |helm: &'static str, command: &str, arguments: &[&str]| {
+        let mut run = |helm: &'static str, command: &str, arguments: &[&str], level: &str| {
             cluster.helm = helm;
             let ended = cluster.release(command, arguments);
             ended.unwrap_or_else(|error| panic!("{first}, {second}: {command}: {error}"));
+            let level = format!("--log-level={level}");
+            assert!(
+                agent(&cluster).contains(&level),
+                "{first}, {second}: {command}"
+            );
         };
-        run(first, "install", &[CHART]);
-        run(second, "upgrade", &[CHART, "--set", "log.level=debug"]);
-        run(second, "rollback", &["1"]);
-        run(second, "uninstall", &["--no-hooks"]);
+        run(first, "install", &[CHART], "info");
+        run(
+            second,
+            "upgrade",
+            &[CHART, "--set=log.level=debug"],
+            "debug",
+        );
+        run(second, "rollback", &["1"], "info");
+        cluster.release("uninstall", &["--no-hooks"]).unwrap();
         assert_eq!(cluster.everything(), before, "{first}, {second}");
     }
 }
