@@ -23,8 +23,9 @@ mod watch;
 mod watched;
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -174,6 +175,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Both folders are one. A runtime would take the plugin for a configuration, and each is locked for itself.
+    #[error(
+        "{path}: is the folder of --conf-dir and of --bin-dir: name the runtime's folder of network configurations and its folder of plugins"
+    )]
+    OneFolder {
+        /// The folder, as it is named for configurations.
+        path: PathBuf,
+    },
     /// Some files could not be changed; all others were.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
@@ -201,15 +210,28 @@ impl Installer {
         }
     }
 
-    /// Held by one at a time.
+    /// Held by one at a time. Whoever has it may lock the folder of plugins too, which has to be another one.
     fn lock(&self) -> Result<Option<File>, Error> {
-        lock(&self.settings.conf_dir)
+        let (conf_dir, bin_dir) = (&self.settings.conf_dir, &self.settings.bin_dir);
+        if let (Some(conf), Some(bin)) = (identity(conf_dir), identity(bin_dir))
+            && conf == bin
+        {
+            let path = conf_dir.clone();
+            return Err(Error::OneFolder { path });
+        }
+        lock(conf_dir)
     }
 
     fn unreadable(&self, error: io::Error) -> Error {
         let path = self.settings.conf_dir.clone();
         Error::Read { path, error }
     }
+}
+
+/// What tells a folder from all others, whatever it is called. One that can not be looked at fails where it is used.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A folder that is held by one at a time. One that is not there needs nobody to hold it.

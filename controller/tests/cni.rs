@@ -5,6 +5,7 @@
 #[path = "support/program.rs"]
 mod program;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -111,6 +112,39 @@ fn an_error_names_the_file_the_field_and_the_remedy() {
     );
     let output = run(&root, "install", &["--timeout-seconds", "121"]);
     exits(&output, 2);
+}
+
+/// Each folder has a lock of its own: one that is both would be waited for forever.
+#[test]
+fn one_folder_for_configurations_and_plugins_is_refused() {
+    let root = node("one-folder");
+    symlink(root.join("conf"), root.join("link")).unwrap();
+    for bin_dir in ["conf", "link"] {
+        let [conf, bin, plugin] = ["conf", bin_dir, "plugin"].map(|of| root.join(of));
+        let folders = [OsStr::new("--conf-dir"), conf.as_os_str()];
+        let folders = [&folders[..], &[OsStr::new("--bin-dir"), bin.as_os_str()]].concat();
+        let plugin = [OsStr::new("--plugin"), plugin.as_os_str()];
+        for (command, more) in [
+            ("install", &plugin[..]),
+            ("uninstall", &["--purge".as_ref()]),
+        ] {
+            let output = Command::new("timeout")
+                .args(["20", env!("CARGO_BIN_EXE_picket"), "cni", command])
+                .args([&folders[..], more].concat())
+                .output()
+                .unwrap();
+            exits(&output, 2);
+            let said = text(&output.stderr);
+            for named in [conf.to_str().unwrap(), "--conf-dir", "--bin-dir"] {
+                assert!(said.contains(named), "{said}");
+            }
+        }
+    }
+    assert_eq!(
+        fs::read_to_string(root.join("conf/10-main.conflist")).unwrap(),
+        LIST
+    );
+    assert!(!root.join("conf/picket-cni").exists());
 }
 
 #[test]
