@@ -80,7 +80,8 @@ pub fn main() -> ExitCode {
                 // Nothing is left to do if even stderr is gone.
                 let _ = writeln!(io::stderr(), "error: {line}");
             }
-            ExitCode::from(2)
+            let told = error.downcast_ref::<stop::Told>();
+            ExitCode::from(told.map_or(2, |told| told.exit_code()))
         }
     }
 }

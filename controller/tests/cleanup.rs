@@ -20,11 +20,12 @@ use controller::agent::rundir::RunDir;
 use controller::{cluster, source};
 use kernel::conntrack::{Conntrack, Filter, MarkChange};
 use kernel::{Links, Nftables};
+use nix::sys::signal::Signal;
 use policy_compiler::compile::compile;
 use policy_compiler::lower::{Options, lower};
 use policy_compiler::ruleset::Ruleset;
 use policy_compiler::validate;
-use program::{SHOP, exits, picket, text};
+use program::{SHOP, end_first_process, exits, first_process, picket, text};
 use testbed::Namespace;
 
 const BIT: u32 = 0x10_0000;
@@ -259,6 +260,34 @@ fn it_waits_for_an_agent_to_end_if_it_may() {
     drop(alone);
     assert!(child.wait().unwrap().success());
     assert_eq!(listed(&namespace), "");
+}
+
+/// A node may be drained, or the pod deleted, while it waits.
+#[test]
+fn a_signal_ends_the_wait_of_the_first_process_of_a_container() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let (namespace, run_dir) = (namespace(), folder());
+        load(&namespace);
+        let before = listed(&namespace);
+        let held = RunDir::take(&run_dir).unwrap();
+        let mut command = first_process();
+        command.args(["cleanup", "--wait", "1h", "--run-dir"]);
+        command.arg(&run_dir).stderr(Stdio::piped());
+        let mut child = namespace.run(|| command.spawn()).unwrap().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = said.next().unwrap().unwrap();
+        assert!(line.contains("waiting for it to end"), "{line}");
+        assert_eq!(end_first_process(&mut child, signal), Some(code));
+        let line = said.next().unwrap().unwrap();
+        let end = format!("nothing was removed: told to end by {signal}");
+        assert!(
+            line.starts_with("error: ") && line.ends_with(&end),
+            "{line}"
+        );
+        assert_eq!(listed(&namespace), before);
+        drop(held);
+        fs::remove_dir_all(&run_dir).unwrap();
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use program::{exits, picket, text};
+use program::{end_first_process, exits, first_process, picket, text};
 
 const LIST: &str = r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge"}]}"#;
 const PLUGIN: &str = "#!/bin/sh
@@ -280,4 +280,49 @@ fn uninstall_waits_for_a_watch_of_all_folders_to_end_if_it_may() {
     for list in lists {
         assert_eq!(fs::read_to_string(list).unwrap(), LIST);
     }
+}
+
+/// Of both of its waits: for a watch to end, and for pods that may need the binary.
+#[test]
+fn a_signal_ends_the_waits_of_an_uninstall_that_is_the_first_process_of_a_container() {
+    let root = node("first-process");
+    let list = root.join("conf/10-main.conflist");
+    let start = |more: &[&str]| {
+        let mut command = first_process();
+        command.args(arguments(&root, "uninstall", more));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_picket"))
+        .args(arguments(&root, "watch", &[]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("the plugin is installed")));
+
+    let mut uninstall = start(&["--wait", "1h"]);
+    let said = BufReader::new(uninstall.stderr.take().unwrap()).lines();
+    let mut said = said.map(Result::unwrap);
+    assert!(said.any(|line| line.contains("waiting for it to end")));
+    let code = end_first_process(&mut uninstall, Signal::SIGTERM);
+    assert_eq!(code, Some(143));
+    assert!(said.any(|line| line.ends_with("nothing was changed there: told to end by SIGTERM")));
+    assert!(fs::read_to_string(&list).unwrap().contains("picket-cni"));
+    kill(Pid::from_raw(watch.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(watch.wait().unwrap().success());
+
+    let mut uninstall = start(&["--purge", "--purge-after-seconds", "3600"]);
+    let done = BufReader::new(uninstall.stdout.take().unwrap()).lines();
+    assert!(
+        done.map(Result::unwrap)
+            .any(|line| line.contains("taken out of"))
+    );
+    let code = end_first_process(&mut uninstall, Signal::SIGINT);
+    assert_eq!(code, Some(130));
+    let said = BufReader::new(uninstall.stderr.take().unwrap()).lines();
+    let mut said = said.map(Result::unwrap);
+    assert!(said.any(|line| line.ends_with("it is not removed yet: told to end by SIGINT")));
+    assert_eq!(fs::read_to_string(&list).unwrap(), LIST);
+    assert!(root.join("bin/picket-cni").exists());
 }

@@ -15,7 +15,8 @@ Examples:
 
 It removes all tables of picket, clears picket's bit from the marks of connections, and removes the agent's directory.
 Nothing else is touched, and what was done is printed. All pods of the node are open then, and connections that were cut
-may go on. It refuses while an agent runs, or after --wait if it still does. Exit code 2 if something is left.";
+may go on. It refuses while an agent runs, or after --wait if it still does. SIGTERM and SIGINT end the wait, with exit
+code 143 or 130, and nothing is removed. Exit code 2 if something is left.";
 
 /// `picket cleanup`
 #[derive(Debug, Args)]

@@ -37,7 +37,8 @@ Examples:
   picket cni uninstall --wait 5m               for picket cni watch to end
 
 It takes the plugin out of all lists, whichever the runtime takes. The binary stays without --purge, since pods that end
-now may need it. It refuses while picket cni watch runs for the folder. Exit code 2 if something is left.";
+now may need it. It refuses while picket cni watch runs for the folder. SIGTERM and SIGINT end what is waited for, with exit
+code 143 or 130. Exit code 2 if something is left.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

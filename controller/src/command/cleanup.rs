@@ -3,9 +3,9 @@
 mod inside;
 
 use std::io::{self, Write};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use cni_chain::quarantine::{self, ACTIVE, ALIAS_PREFIX, QUARANTINE};
 use kernel::conntrack::{self, Conntrack, Filter, MarkChange, Masked};
 use kernel::{LinkError, Links, Nftables, STAND_IN};
@@ -13,6 +13,7 @@ use policy_compiler::lower::RevokedBit;
 use policy_compiler::ruleset::TABLE;
 
 use super::Outcome;
+use super::stop::Waits;
 use crate::agent::alone::{Alone, AloneError};
 use crate::agent::rundir::{RunDir, RunDirError};
 use crate::cli::Cleanup;
@@ -91,6 +92,7 @@ pub(super) fn run(arguments: &Cleanup) -> anyhow::Result<Outcome> {
 /// Takes the place of an agent, once it has ended.
 fn take(arguments: &Cleanup) -> anyhow::Result<(RunDir, Alone)> {
     let start = Instant::now();
+    let mut waits = Waits::new()?;
     let mut is_told = false;
     loop {
         let held: anyhow::Error = match RunDir::hold(&arguments.run_dir.run_dir) {
@@ -109,7 +111,8 @@ fn take(arguments: &Cleanup) -> anyhow::Result<(RunDir, Alone)> {
             super::say(&[format!("{held:#}; waiting for it to end")])?;
             is_told = true;
         }
-        thread::sleep(LOOK);
+        let waited = waits.sleep(LOOK);
+        waited.with_context(|| format!("{held:#}; nothing was removed"))?;
     }
 }
 

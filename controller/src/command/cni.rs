@@ -11,6 +11,7 @@ use anyhow::Context;
 use cni_chain::install::{Entry, Error, Installer, Pace, Removed, Report, Settings, TYPE};
 use tracing::{error, info, warn};
 
+use super::stop::Waits;
 use super::{Outcome, stop};
 use crate::agent::log;
 use crate::cli::{Cni, CniCommand, CniFolders, CniInstall, CniUninstall, CniWatch};
@@ -79,9 +80,10 @@ fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
     let installers = installers.collect::<Result<Vec<_>, _>>()?;
     let (mut is_clean, mut failures) = (true, Vec::new());
     let deadline = arguments.wait.map(|wait| Instant::now() + wait);
+    let mut waits = Waits::new()?;
     let mut out = io::stdout().lock();
     for installer in &installers {
-        let removed = match remove_entries(installer, deadline)? {
+        let removed = match remove_entries(installer, deadline, &mut waits)? {
             Ok(removed) => removed,
             Err(error) => {
                 failures.push(error.to_string());
@@ -98,7 +100,11 @@ fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
     if arguments.purge {
         if !is_clean {
             // For runtimes that have the old list in memory there is nothing to wait for but time.
-            thread::sleep(Duration::from_secs(arguments.purge_after_seconds));
+            let waited = waits.sleep(Duration::from_secs(arguments.purge_after_seconds));
+            waited.with_context(|| {
+                let path = arguments.folders.bin_dir.join(TYPE);
+                format!("{}: it is not removed yet", path.display())
+            })?;
         }
         for installer in &installers {
             installer.check_unlisted()?;
@@ -122,7 +128,8 @@ fn uninstall(arguments: &CniUninstall) -> anyhow::Result<Outcome> {
 fn remove_entries(
     installer: &Installer,
     deadline: Option<Instant>,
-) -> io::Result<Result<Removed, Error>> {
+    waits: &mut Waits,
+) -> anyhow::Result<Result<Removed, Error>> {
     let mut is_told = false;
     loop {
         let removed = installer.remove_entries();
@@ -136,7 +143,8 @@ fn remove_entries(
             super::say(&[format!("{error}; waiting for it to end")])?;
             is_told = true;
         }
-        thread::sleep(LOOK);
+        let waited = waits.sleep(LOOK);
+        waited.with_context(|| format!("{error}; nothing was changed there"))?;
     }
 }
 

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 pub(crate) const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
 
@@ -40,4 +43,33 @@ pub(crate) fn exits(output: &Output, code: i32) {
         text(&output.stdout),
         text(&output.stderr)
     );
+}
+
+/// The program as the first process of a container, to which signals that it does not handle do nothing. It ends with
+/// what holds it, `unshare`, which ends as it has ended.
+pub(crate) fn first_process() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--"]);
+    command.arg(env!("CARGO_BIN_EXE_picket"));
+    command
+}
+
+/// Sends a signal to it; its exit code. A process that does not end within half a minute does not hear of it.
+#[track_caller]
+pub(crate) fn end_first_process(unshare: &mut Child, signal: Signal) -> Option<i32> {
+    let id = unshare.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    kill(Pid::from_raw(children.trim().parse().unwrap()), signal).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(status) = unshare.try_wait().unwrap() {
+            return status.code();
+        }
+        if std::time::Instant::now() > end {
+            unshare.kill().unwrap();
+            unshare.wait().unwrap();
+            panic!("{signal} ends nothing");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
