@@ -73,8 +73,8 @@ impl Cli {
 /// What each exit code means.
 pub const EXIT_CODES: &str = "\
 0 done, whatever the verdicts; 1 findings (a packet disagreed, a namespace is over its budget, lint,
-preflight, diff --exit-code, status, cni status, selftest, uninstall that is late); 2 bad usage, bad input, a flow that cannot be asked, or an agent that does
-not answer.";
+preflight, diff --exit-code, status, cni status, selftest, uninstall that is late); 2 bad usage, bad input,
+a flow that cannot be asked, or an agent that does not answer; 143 or 130, a wait that SIGTERM or SIGINT ended.";
 
 const EXAMPLES: &str = "\
 Examples:
