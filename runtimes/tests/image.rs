@@ -5,7 +5,9 @@ mod common;
 #[path = "image/node.rs"]
 mod node;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -15,6 +17,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// When all of it was made.
+const EPOCH: &str = "1700000000";
 const NAME: &str = concat!("localhost/picket:", env!("CARGO_PKG_VERSION"));
 
 fn text(bytes: &[u8]) -> String {
@@ -27,17 +31,18 @@ fn is_of_cargo(variable: &str) -> bool {
 }
 
 /// Runs `image/build`; what it prints, and the archive. The profile is the one of tests, which takes the least time.
-fn build(output: &str, epoch: &str) -> (String, PathBuf) {
+fn build(output: &str, more: &[&str]) -> (String, PathBuf) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(output);
     let mut command = Command::new(Path::new(ROOT).join("image/build"));
     command.args(["--profile", "dev", "--output"]).arg(&folder);
+    command.args(more);
     // Of this test's own build: crates would be built anew for each that has others.
     for (variable, _) in std::env::vars().filter(|(name, _)| is_of_cargo(name)) {
         command.env_remove(variable);
     }
     // Of no commit: somebody may make one meanwhile.
     command.env("REVISION", "0".repeat(40));
-    let built = command.env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
+    let built = command.env("SOURCE_DATE_EPOCH", EPOCH).output().unwrap();
     assert!(built.status.success(), "{}", text(&built.stderr));
     let archive = format!("picket-{}.tar", env!("CARGO_PKG_VERSION"));
     (text(&built.stdout).trim().to_owned(), folder.join(archive))
@@ -46,7 +51,7 @@ fn build(output: &str, epoch: &str) -> (String, PathBuf) {
 /// The image of most tests.
 fn image() -> &'static (String, PathBuf) {
     static IMAGE: OnceLock<(String, PathBuf)> = OnceLock::new();
-    IMAGE.get_or_init(|| build("image", "1700000000"))
+    IMAGE.get_or_init(|| build("image", &[]))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -72,8 +77,9 @@ fn unpack(archive: &mut tar::Archive<impl std::io::Read>) -> Vec<(String, tar::H
     entries.collect()
 }
 
-/// Follows descriptors from `index.json` down to the image's configuration, and checks each digest on the way.
-fn configuration(archive: &Path) -> (Value, Vec<u8>) {
+/// Follows descriptors from `index.json` down to each image's configuration and files, and checks each digest on the way.
+/// By architecture.
+fn images(archive: &Path) -> BTreeMap<String, Image> {
     let files = files(archive);
     let blob = |described: &Value| {
         let named = described["digest"].as_str().unwrap();
@@ -89,14 +95,73 @@ fn configuration(archive: &Path) -> (Value, Vec<u8>) {
         .find(|(name, ..)| name == "index.json")
         .unwrap();
     let index = json(&blob(&json(index)["manifests"][0]));
-    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
-    let manifest = json(&blob(&index["manifests"][0]));
-    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
-    (
-        json(&blob(&manifest["config"])),
-        blob(&manifest["layers"][0]),
-    )
+    let manifests = index["manifests"].as_array().unwrap().iter();
+    let images = manifests.map(|described| {
+        let manifest = json(&blob(described));
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
+        let image = Image {
+            configuration: json(&blob(&manifest["config"])),
+            layer: gunzip(blob(&manifest["layers"][0])),
+        };
+        let platform = &described["platform"];
+        assert_eq!(platform["os"], "linux");
+        let architecture = platform["architecture"].as_str().unwrap();
+        assert_eq!(image.configuration["architecture"], architecture);
+        assert_eq!(
+            image.configuration["rootfs"]["diff_ids"][0],
+            *digest(&image.layer)
+        );
+        (architecture.to_owned(), image)
+    });
+    images.collect()
 }
+
+/// What is in the archive for one architecture.
+struct Image {
+    configuration: Value,
+    /// An archive itself.
+    layer: Vec<u8>,
+}
+
+impl Image {
+    fn files(&self) -> Vec<(String, tar::Header, Vec<u8>)> {
+        unpack(&mut tar::Archive::new(&self.layer[..]))
+    }
+
+    /// A file that has to be there.
+    fn file(&self, name: &str) -> Vec<u8> {
+        let mut files = self.files().into_iter();
+        files.find(|(of, ..)| of == name).unwrap().2
+    }
+
+    /// Puts its programs into a folder.
+    fn programs(&self, folder: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["picket", "picket-cni"] {
+            let program = folder.join(name);
+            // One that runs, of a test before, cannot be written to.
+            let _ = fs::remove_file(&program);
+            fs::write(&program, self.file(name)).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    }
+}
+
+fn gunzip(bytes: Vec<u8>) -> Vec<u8> {
+    let mut gunzip = Command::new("gunzip");
+    gunzip.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = gunzip.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &bytes));
+    let unpacked = child.wait_with_output().unwrap().stdout;
+    writer.join().unwrap().unwrap();
+    unpacked
+}
+
+/// Names of an architecture: of images, of Rust.
+const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "aarch64")];
 
 /// `ctr` in the node.
 fn ctr_command(arguments: &[&str]) -> Command {
@@ -172,7 +237,10 @@ fn the_image_runs_as_runtimes_start_it() {
 #[test]
 fn it_has_two_programs_of_root_and_says_what_it_is() {
     let (_, archive) = image();
-    let (configuration, layer) = configuration(archive);
+    let images = images(archive);
+    assert_eq!(images.len(), 1);
+    let image = images.values().next().unwrap();
+    let configuration = &image.configuration;
     assert_eq!(
         configuration["config"]["Entrypoint"],
         serde_json::json!(["/picket"])
@@ -190,25 +258,24 @@ fn it_has_two_programs_of_root_and_says_what_it_is() {
     assert_eq!(label("licenses"), "Apache-2.0");
     assert_eq!(label("revision").len(), 40);
 
-    let mut gunzip = Command::new("gunzip");
-    gunzip.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = gunzip.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &layer));
-    let unpacked = child.wait_with_output().unwrap().stdout;
-    writer.join().unwrap().unwrap();
-    assert_eq!(configuration["rootfs"]["diff_ids"][0], *digest(&unpacked));
-    let files = unpack(&mut tar::Archive::new(&unpacked[..]));
+    let files = image.files();
     let names: Vec<_> = files.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, ["picket", "picket-cni"]);
+    let licenses = ["", "README", "crates", "libc", "picket", "rust.html"];
+    let licenses = licenses.map(|name| format!("licenses/{name}"));
+    let programs = ["picket".to_owned(), "picket-cni".to_owned()];
+    assert_eq!(names, [&licenses[..], &programs[..]].concat());
     for (name, header, program) in &files {
+        let mode = match name.starts_with("licenses/") && !name.ends_with('/') {
+            true => 0o644,
+            false => 0o755,
+        };
         let said = (
             header.mode().unwrap(),
             header.uid().unwrap(),
             header.gid().unwrap(),
             header.mtime().unwrap(),
         );
-        assert_eq!(said, (0o755, 0, 0, 1_700_000_000), "{name}");
+        assert_eq!(said, (mode, 0, 0, EPOCH.parse().unwrap()), "{name}");
         // Nothing of who built it: the folder of the sources, and that of the crates.
         for path in [ROOT.trim_end_matches("/runtimes/.."), "/.cargo/registry"] {
             let found = program
@@ -222,7 +289,88 @@ fn it_has_two_programs_of_root_and_says_what_it_is() {
 #[test]
 fn the_same_programs_are_the_same_image() {
     let (first, archive) = image();
-    let (second, again) = build("image-again", "1700000000");
+    let (second, again) = build("image-again", &[]);
     assert_eq!(*first, second);
     assert!(fs::read(archive).unwrap() == fs::read(again).unwrap());
+}
+
+/// Programs of the other architecture, run by an emulator, answer as this machine's do.
+#[test]
+fn both_architectures_are_the_same_programs() {
+    let is_here = |of: &&(&str, &str)| of.1 == std::env::consts::ARCH;
+    let [here, other] = [true, false].map(|here| {
+        let mut all = ARCHITECTURES.iter();
+        *all.find(|of| is_here(of) == here).unwrap()
+    });
+    let (_, archive) = build("image-both", &["--arch", "amd64,arm64"]);
+    let images = images(&archive);
+    let names: Vec<_> = images.keys().map(String::as_str).collect();
+    assert_eq!(names, ARCHITECTURES.map(|(name, _)| name));
+    let emulator = format!("qemu-{}", other.1);
+    let run = |of: (&str, &str), program: &str, arguments: &[&str]| {
+        let folder = images[of.0].programs(&format!("programs-{}", of.0));
+        let output = |mut command: Command| {
+            command.arg(folder.join(program)).args(arguments);
+            command.env("CNI_COMMAND", "VERSION").current_dir(ROOT);
+            command.stdin(Stdio::null()).output()
+        };
+        if of == here {
+            return done(output(Command::new("env")).unwrap());
+        }
+        let output = output(Command::new(&emulator));
+        done(output.unwrap_or_else(|error| panic!("{emulator}: {error}: ./setup installs it")))
+    };
+    for (program, arguments) in [
+        ("picket", "--version"),
+        ("picket", "compile -f examples/shop --node node-1"),
+        ("picket", "compile -f examples/shop --node node-1 -o json"),
+        ("picket", "matrix -f examples/shop --from shop --to shop"),
+        (
+            "picket",
+            "explain -f examples/shop shop/web-0 shop/db-0 5432/tcp",
+        ),
+        ("picket-cni", ""),
+    ] {
+        let arguments: Vec<_> = arguments.split_whitespace().collect();
+        let expected = run(here, program, &arguments);
+        assert!(!expected.is_empty(), "{program} {arguments:?}");
+        assert_eq!(run(other, program, &arguments), expected, "{arguments:?}");
+    }
+}
+
+/// Each crate of the list of contents, which has them by their licenses, with the text that its license asks for.
+#[test]
+fn the_licenses_of_all_that_is_in_it_are_in_it() {
+    let (_, archive) = image();
+    let images = images(archive);
+    let image = images.values().next().unwrap();
+    let text = |name: &str| String::from_utf8(image.file(&format!("licenses/{name}"))).unwrap();
+    let ours = text("picket");
+    assert!(ours.contains("Apache License") && ours.contains("Version 2.0"));
+    assert!(text("libc").contains("GNU Lesser General Public"));
+    assert!(text("rust.html").contains("The Rust Project"));
+    let crates = text("crates");
+    let (without, with) = crates.split_once("\n-----").unwrap();
+    let listed = archive.with_file_name(concat!("picket-", env!("CARGO_PKG_VERSION"), ".cdx.json"));
+    let listed: Value = serde_json::from_slice(&fs::read(listed).unwrap()).unwrap();
+    let components = listed["components"].as_array().unwrap();
+    // Those of this workspace have no checksum.
+    let others = components.iter().filter(|one| one.get("hashes").is_some());
+    let mut count = 0;
+    for one in others {
+        let word = |key: &str| one[key].as_str().unwrap();
+        let name = format!("{} {} (", word("name"), word("version"));
+        let is_named = |text: &str| text.lines().any(|line| line.starts_with(&name));
+        let license = one["licenses"][0]["expression"].as_str().unwrap();
+        // The text of that license is picket's own.
+        let is_ours = is_named(without) && license.contains("Apache-2.0");
+        assert!(is_named(with) || is_ours, "{name}{license})");
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+    // Copyleft of its own files: where those are is a part of what it asks for.
+    let copyleft = crates.lines().filter(|line| line.contains("(MPL"));
+    let copyleft: Vec<_> = copyleft.collect();
+    assert!(copyleft.iter().all(|line| line.contains("https://")));
+    assert!(!copyleft.is_empty());
 }
