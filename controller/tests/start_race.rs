@@ -213,7 +213,9 @@ impl Node {
     /// Packets that reached who must not be reached.
     fn reached(&self) -> u64 {
         let said = self.runtimes.node().network().nft("list counters").unwrap();
-        let packets = said.split("packets ").nth(1).unwrap();
+        // Our tables have counters too.
+        let ours = said.split("counter reached {").nth(1).unwrap();
+        let packets = ours.split("packets ").nth(1).unwrap();
         packets.split(' ').next().unwrap().parse().unwrap()
     }
 
