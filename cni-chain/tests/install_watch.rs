@@ -223,9 +223,16 @@ fn a_main_plugin_that_rewrites_at_random_has_our_entry_in_its_last_version() {
         let text = CONFLIST.replace("cbr0", &format!("cbr{version}"));
         rewrite(&path, &text, random.is_multiple_of(2));
         if random.is_multiple_of(3) {
-            // It reads what it wrote, as long as nobody has put an entry in.
-            let read = node.read("10-main.conflist");
-            assert!(read.contains(&format!("\"cbr{version}\"")), "lost: {read}");
+            // It reads what it wrote, if not at once: what was there before may be given back in the same moment.
+            let deadline = Instant::now() + PATIENCE;
+            let is_there = || {
+                let read = node.read("10-main.conflist");
+                read.contains(&format!("\"cbr{version}\""))
+            };
+            while !is_there() {
+                let read = node.read("10-main.conflist");
+                assert!(Instant::now() < deadline, "lost {version}: {read}");
+            }
         }
         if random.is_multiple_of(5) {
             std::thread::yield_now();

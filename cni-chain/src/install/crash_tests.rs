@@ -268,6 +268,8 @@ fn a_folder_of_plugins_that_is_read_only_may_have_a_binary_that_answers() {
 
 /// Writes in place whenever a file is about to be replaced, so many times.
 struct Racing {
+    /// The file.
+    name: &'static str,
     left: Cell<usize>,
     text: String,
 }
@@ -280,6 +282,8 @@ impl Files for Racing {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         if to.extension().is_some_and(|of| of == "picket-bak") {
             self.race(from);
+        } else if to.ends_with(self.name) && to.extension().is_some_and(|of| of == "conflist") {
+            self.race(to);
         }
         Disk.rename(from, to)
     }
@@ -317,7 +321,8 @@ fn what_the_main_plugin_writes_at_the_same_moment_is_never_lost() {
             folder.write(name, text);
             let left = Cell::new(count);
             let text = newer.clone();
-            folder.installer(Racing { left, text }).install().unwrap();
+            let racing = Racing { name, left, text };
+            folder.installer(racing).install().unwrap();
             let taken = folder.installer(Disk).find().unwrap().text;
             assert!(taken.contains("\"mtu0\""), "{taken}");
             assert!(taken.contains("picket-cni"), "{taken}");
@@ -326,6 +331,7 @@ fn what_the_main_plugin_writes_at_the_same_moment_is_never_lost() {
     let folder = Folder::new();
     folder.write("10-main.conflist", LIST);
     let racing = Racing {
+        name: "10-main.conflist",
         left: Cell::new(usize::MAX),
         text: LIST.to_owned(),
     };

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags, fsetxattr, lgetxattr, renameat_with};
 use rustix::io::Errno;
@@ -128,6 +130,12 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// How long is waited for those who were about to write to a file when it was replaced: the kernel does not tell of them.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How often in a row others may write to a file while it is given back to them.
+const MOST_EXCHANGES: usize = 16;
+
 /// The name of a file as long as it is not whole, in the same folder.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
@@ -158,7 +166,7 @@ pub(super) fn replace(
 ) -> io::Result<Replaced> {
     let temporary = temporary(path);
     prepare(files, &temporary, new, &Attributes::of(path)?)?;
-    let replaced = put(files, path, old, &temporary);
+    let replaced = put(files, path, [old, new], &temporary);
     if replaced.is_err() {
         // Nothing more can be done about it; the next run does.
         let _ = files.remove(&temporary);
@@ -168,7 +176,12 @@ pub(super) fn replace(
     Ok(replaced)
 }
 
-fn put(files: &dyn Files, path: &Path, old: &[u8], temporary: &Path) -> io::Result<Replaced> {
+fn put(
+    files: &dyn Files,
+    path: &Path,
+    [old, new]: [&[u8]; 2],
+    temporary: &Path,
+) -> io::Result<Replaced> {
     match files.exchange(temporary, path) {
         Ok(()) => {}
         // Not every file system exchanges names.
@@ -182,11 +195,28 @@ fn put(files: &dyn Files, path: &Path, old: &[u8], temporary: &Path) -> io::Resu
         }
         Err(error) => return Err(error),
     }
-    // What was there until this moment. Whoever writes in place has emptied it when they opened it.
-    if read(temporary)? == old {
+    // What was there until this moment. Whoever writes in place empties it a moment after they found it by its name.
+    let mut out = read(temporary)?;
+    if out == old {
+        thread::sleep(SETTLE);
+        out = read(temporary)?;
+    }
+    if out == old {
         files.remove(temporary)?;
         return Ok(Replaced::Done);
     }
+    // It is put back, and what comes out then is to be what was put there; or somebody wrote meanwhile, and that is newer.
+    let mut there = new.to_vec();
+    for _ in 0..MOST_EXCHANGES {
+        files.exchange(temporary, path)?;
+        let put = std::mem::replace(&mut out, read(temporary)?);
+        if out == there {
+            files.remove(temporary)?;
+            return Ok(Replaced::Overtaken);
+        }
+        there = put;
+    }
+    // Somebody writes each time. The newest that is known is there at the end.
     files.rename(temporary, path)?;
     Ok(Replaced::Overtaken)
 }
