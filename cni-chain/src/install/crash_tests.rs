@@ -328,6 +328,17 @@ fn what_the_main_plugin_writes_at_the_same_moment_is_never_lost() {
             assert!(taken.contains("picket-cni"), "{taken}");
         }
     }
+    // Also what is too long to be read.
+    let folder = Folder::new();
+    folder.write("10-main.conflist", LIST);
+    let racing = Racing {
+        name: "10-main.conflist",
+        left: Cell::new(1),
+        text: " ".repeat(2 << 20),
+    };
+    folder.installer(racing).install().unwrap_err();
+    let there = fs::metadata(folder.0.join("conf/10-main.conflist")).unwrap();
+    assert_eq!(there.len(), 2 << 20);
     let folder = Folder::new();
     folder.write("10-main.conflist", LIST);
     let racing = Racing {

@@ -196,10 +196,15 @@ fn put(
         Err(error) => return Err(error),
     }
     // What was there until this moment. Whoever writes in place empties it a moment after they found it by its name.
-    let mut out = read(temporary)?;
+    let taken = || {
+        // What can not be read is theirs too.
+        let give_back = |_: &io::Error| drop(files.rename(temporary, path));
+        read(temporary).inspect_err(give_back)
+    };
+    let mut out = taken()?;
     if out == old {
         thread::sleep(SETTLE);
-        out = read(temporary)?;
+        out = taken()?;
     }
     if out == old {
         files.remove(temporary)?;
@@ -209,7 +214,7 @@ fn put(
     let mut there = new.to_vec();
     for _ in 0..MOST_EXCHANGES {
         files.exchange(temporary, path)?;
-        let put = std::mem::replace(&mut out, read(temporary)?);
+        let put = std::mem::replace(&mut out, taken()?);
         if out == there {
             files.remove(temporary)?;
             return Ok(Replaced::Overtaken);

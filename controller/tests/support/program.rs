@@ -46,30 +46,22 @@ pub(crate) fn exits(output: &Output, code: i32) {
 }
 
 /// The program as the first process of a container, to which signals that it does not handle do nothing. It ends with
-/// what holds it, `unshare`, which ends as it has ended.
+/// what holds it, `timeout` and `unshare`, which end as it has ended, and is killed after a minute.
 pub(crate) fn first_process() -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "60", "unshare"]);
     command.args(["--pid", "--fork", "--kill-child", "--"]);
     command.arg(env!("CARGO_BIN_EXE_picket"));
     command
 }
 
-/// Sends a signal to it; its exit code. A process that does not end within half a minute does not hear of it.
-#[track_caller]
-pub(crate) fn end_first_process(unshare: &mut Child, signal: Signal) -> Option<i32> {
-    let id = unshare.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    kill(Pid::from_raw(children.trim().parse().unwrap()), signal).unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        if let Some(status) = unshare.try_wait().unwrap() {
-            return status.code();
-        }
-        if std::time::Instant::now() > end {
-            unshare.kill().unwrap();
-            unshare.wait().unwrap();
-            panic!("{signal} ends nothing");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+/// Sends a signal to it; its exit code. There is none if it does not hear of the signal, and is killed.
+pub(crate) fn end_first_process(timeout: &mut Child, signal: Signal) -> Option<i32> {
+    let child = |id: i32| -> i32 {
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        children.unwrap().trim().parse().unwrap()
+    };
+    let unshare = child(timeout.id().cast_signed());
+    kill(Pid::from_raw(child(unshare)), signal).unwrap();
+    timeout.wait().unwrap().code()
 }
