@@ -312,15 +312,49 @@ fn a_pod_sends_from_no_other_address() {
     assert!(!arrives("10.9.0.99"));
 }
 
-#[test]
-fn cleanup_leaves_nothing_in_the_pods_namespace() {
-    let (node, agent) = attached(TIGHT);
-    drop(agent);
+fn cleanup(node: &Node) -> std::process::Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_picket"));
     command.arg("cleanup").arg("--run-dir");
     command.arg(node.pods.run_dir.path());
     let output = node.pods.world.node().run(|| command.output()).unwrap();
-    let output = output.unwrap();
+    output.unwrap()
+}
+
+/// As in a container without the folder in which the runtime names namespaces.
+#[test]
+fn cleanup_that_sees_no_namespaces_says_so_and_the_next_one_finds_them() {
+    let (node, agent) = attached(TIGHT);
+    drop(agent);
+    let records = Records::new(node.pods.run_dir.path());
+    let (attachments, _) = records.list().unwrap();
+    for attachment in &attachments {
+        let netns = "/run/picket-is-not-here/netns/b".to_owned();
+        let elsewhere = Attachment {
+            netns,
+            ..attachment.clone()
+        };
+        records.write(&elsewhere).unwrap();
+    }
+    let output = cleanup(&node);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("/run/picket-is-not-here/netns/b"), "{said}");
+    assert!(said.contains("call it again"), "{said}");
+    let inside = namespace(&node, "b");
+    assert_ne!(inside.nft("list ruleset").unwrap(), "");
+    for attachment in &attachments {
+        records.write(attachment).unwrap();
+    }
+    let output = cleanup(&node);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(inside.nft("list ruleset").unwrap(), "");
+}
+
+#[test]
+fn cleanup_leaves_nothing_in_the_pods_namespace() {
+    let (node, agent) = attached(TIGHT);
+    drop(agent);
+    let output = cleanup(&node);
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

@@ -1,6 +1,7 @@
 //! What is in pods' own network namespaces, where their packets do not pass the node.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use cni_chain::attachment::{self, Records};
@@ -31,15 +32,19 @@ pub(super) fn remove(run_dir: &Path) -> (usize, Vec<String>) {
                 Err(error) => failures.push(format!("{path}: {error:#}")),
             },
             // The pod has ended.
-            Err(
-                NamespaceError::Open { .. }
-                | NamespaceError::Other { .. }
-                | NamespaceError::Replaced { .. },
-            ) => {}
+            Err(NamespaceError::Other { .. } | NamespaceError::Replaced { .. }) => {}
+            Err(NamespaceError::Open { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && is_seen(Path::new(path)) => {}
             Err(error) => failures.push(format!("{path}: {}", describe(&error))),
         }
     }
     (done, failures)
+}
+
+/// Whether the folder in which a namespace is named is here: without it, that the namespace is not says nothing of the pod.
+/// Of a process, it goes with that.
+fn is_seen(path: &Path) -> bool {
+    path.starts_with("/proc") || path.parent().is_some_and(Path::exists)
 }
 
 fn remove_from(namespace: &NetworkNamespace) -> anyhow::Result<bool> {
