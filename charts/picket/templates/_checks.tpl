@@ -13,6 +13,11 @@
 {{- if and (not .Values.serviceAccount.create) .Values.rbac.create (not .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.name: name the account that is there, or every pod of the namespace that names none would have the agent's rights" }}
 {{- end }}
+{{- range $of := list "cleanup" "test" }}
+{{- if eq $.Values.serviceAccount.name (printf "%s-%s" (include "picket.fullname" $) $of) }}
+{{- fail (printf "serviceAccount.name: %s is the account of a hook, which makes and deletes it: name another" $.Values.serviceAccount.name) }}
+{{- end }}
+{{- end }}
 {{- if eq .Values.checks.otherRelease "fail" }}
 {{- range (include "picket.otherReleases" . | fromYamlArray) }}
 {{- fail (printf "picket is in this cluster already: DaemonSet %s. Two agents can not be on one node: upgrade that release, or uninstall it first. If the two have different nodes (nodeSelector), set checks.otherRelease=warn." .) }}

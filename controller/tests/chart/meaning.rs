@@ -363,6 +363,17 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
             &["serviceAccount.create=false"],
             "serviceAccount.name: name the account that is there",
         ),
+        (
+            &["serviceAccount.name=picket-cleanup"],
+            "serviceAccount.name: picket-cleanup is the account of a hook",
+        ),
+        (
+            &[
+                "serviceAccount.name=picket-test",
+                "serviceAccount.create=false",
+            ],
+            "serviceAccount.name: picket-test is the account of a hook",
+        ),
     ] {
         let set: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
         for helm in HELMS {

@@ -207,6 +207,16 @@ const WRONG: &[(&str, &str, &str)] = &[
         "pattern",
     ),
     (
+        "updateStrategy.rollingUpdate.maxUnavailable=0",
+        "/updateStrategy/rollingUpdate/maxUnavailable",
+        "minimum",
+    ),
+    (
+        "updateStrategy.rollingUpdate.maxUnavailable=0%",
+        "/updateStrategy/rollingUpdate/maxUnavailable",
+        "pattern",
+    ),
+    (
         "updateStrategy.rollingUpdate.maxSurge=1",
         "/updateStrategy/rollingUpdate",
         "'maxSurge' not allowed",
