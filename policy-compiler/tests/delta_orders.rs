@@ -15,7 +15,7 @@ use in_flight::{Packet, Path, Wrong, follow, sorted};
 use policy_compiler::compile::compile;
 use policy_compiler::delta::{Action, Operation, Plan, Step, Transaction, delta};
 use policy_compiler::evaluate::Transport;
-use policy_compiler::lower::{Options, lower};
+use policy_compiler::lower::{Attachment, Options, lower};
 use policy_compiler::model::*;
 use policy_compiler::ruleset::{Ruleset, TableFamily};
 
@@ -40,6 +40,11 @@ fn pod(name: &str, address: &str, role: &str) -> Pod {
         addresses: vec![address.parse().unwrap()],
         ports: [].into(),
     }
+}
+
+/// The one of an interface.
+fn link_local(name: &str) -> IpAddr {
+    format!("fe80::{name}").parse().unwrap()
 }
 
 fn select(key: &str, value: &str) -> LabelSelector {
@@ -355,6 +360,64 @@ fn an_address_that_moves_between_pods_takes_no_permission_along() {
     let plan = right(&from, &to);
     assert!(steps(&plan).contains(&Step::DecoupleKeys), "{plan:#?}");
     right(&to, &from);
+}
+
+/// Pods of a bridge, isolated both ways, and what goes between their link-local addresses.
+fn bridged(pods: &[(Pod, &str)]) -> Ruleset {
+    let cluster = Cluster::new([], [], pods.iter().map(|(pod, _)| pod.clone()), {
+        let rules = || Some(vec![allow(Some("one"), &[])]);
+        ["a", "b", "c"].map(|app| policy(app, app, rules(), rules()))
+    });
+    let attachments = pods.iter().map(|(pod, interface)| {
+        let attachment = Attachment {
+            interface: InterfaceName::new(*interface).unwrap(),
+            bridged: true,
+            addresses: None,
+            routes: false,
+        };
+        (pod.id.to_string(), vec![attachment])
+    });
+    let options = Options {
+        attachments: attachments.collect(),
+        ..Options::default()
+    };
+    lower(&compile(&cluster, "n"), &options)
+}
+
+#[test]
+fn a_pod_that_comes_to_a_bridge_keeps_its_link_local_address_and_costs_no_second_table() {
+    let of = |name, address: &str| {
+        let mut pod = pod(name, address, "one");
+        pod.addresses.push(link_local(name));
+        (pod, name)
+    };
+    let all = [of("a", A), of("b", B), of("c", C)];
+    let packets: Vec<_> = (0..3)
+        .flat_map(|from| (0..3).map(move |to| (from, to)))
+        .filter(|(from, to)| from != to)
+        .map(|(from, to)| Packet {
+            source: link_local(all[from].1),
+            destination: link_local(all[to].1),
+            path: Path::Bridged,
+            input: all[from].1.into(),
+            output: all[to].1.into(),
+            ..packets()[0].clone()
+        })
+        .collect();
+    let right = |from: &Ruleset, to: &Ruleset| {
+        let plan = delta(from, to, 0);
+        let end = follow(from, to, &plan.transactions, &packets);
+        let end = end.unwrap_or_else(|wrong| panic!("{wrong:#?} in {plan:#?}"));
+        assert_eq!(sorted(end), sorted(to.clone()));
+        steps(&plan)
+    };
+    let [one, two, three] = [1, 2, 3].map(|count| bridged(&all[..count]));
+    for steps in [right(&two, &three), right(&three, &two)] {
+        assert!(!steps.contains(&Step::CopyBase), "{steps:?}");
+    }
+    // What goes between two that come at once is judged by both.
+    right(&one, &three);
+    right(&three, &one);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::elements::{SetChange, meet};
 use super::roles::{Role, Side, Sides, set_matches};
 use super::verdicts::{closing_set, lookup};
 use super::{Key, Step, TableSteps};
-use crate::ruleset::{Chain, Field, Statement};
+use crate::ruleset::{Chain, Field, Name, Rule, Statement};
 
 /// The changes of such a set. None if they are not recognised.
 pub(super) fn change(
@@ -111,9 +111,46 @@ fn may_be_seen(sides: &Sides<'_>, set: &str, seen: &BTreeSet<Key>) -> bool {
                 let other = side.chain(&chain.name);
                 other.is_none_or(|other| other.rules == chain.rules)
             });
-            chain.base.is_none() && same_gates && apart && same_rules
+            let same_further = same_gates_further(sides, side, chain, fields, seen);
+            chain.base.is_none() && same_gates && same_further && apart && same_rules
         })
     })
+}
+
+/// Whether also the gates before its gates stay: else one would close before an element came that leads past what is
+/// behind it, and a packet be lost that both rulesets let pass.
+fn same_gates_further(
+    sides: &Sides<'_>,
+    side: &Side<'_>,
+    chain: &Chain,
+    fields: &[Field],
+    seen: &BTreeSet<Key>,
+) -> bool {
+    let same = |gate: &Rule| {
+        set_matches(gate).all(|(name, key)| match key {
+            [field] if fields.contains(field) => seen.iter().all(|element| {
+                let part = part(fields, element, *field);
+                part.is_some_and(|part| is_in_both_or_none(sides, name, &part))
+            }),
+            [Field::OutputInterface] => sides.changes.get(name).is_none_or(|change| {
+                let mut changed = change.gone.union(&change.new);
+                changed.all(|to| seen.iter().all(|element| comes_from(fields, element, to)))
+            }),
+            _ => !sides.changes.contains_key(name),
+        })
+    };
+    // Jumps make no circle: the kernel refuses them.
+    let mut before = side.table.chains.referring_to(Name::Target, &chain.name);
+    before.all(|gate| {
+        gate.base.is_some()
+            || side.leading_to(&gate.name).all(same)
+                && same_gates_further(sides, side, gate, fields, seen)
+    })
+}
+
+/// Whether the packets of an element come from that interface: then none of them leaves by it.
+fn comes_from(fields: &[Field], element: &Key, interface: &Key) -> bool {
+    part(fields, element, Field::InputInterface).as_ref() == Some(interface)
 }
 
 fn is_in_both_or_none(sides: &Sides<'_>, set: &str, part: &Key) -> bool {

@@ -133,20 +133,21 @@ fn from_pod(ir: &NodeIr, options: &Options) -> Vec<Rule> {
     rules
 }
 
-/// No link-local source from which no map finds the pod.
+/// Of link-local sources only the pod's own, by which the maps of IPv6 find it. What is asked is `pairs6`, not the set of
+/// [`link_local`]: a pod that comes is there before it is isolated, which no order of steps allows where also the
+/// interface that a packet leaves by says whether it is asked.
 fn from_isolated() -> Vec<Rule> {
+    // ip6 saddr fe80::/10 iifname . ip6 saddr @pairs6 return
+    let key = [Field::InputInterface, Field::Ipv6Source];
+    let own = Match::in_set(key, "pairs6");
     vec![
         Rule::verdict(neighbour_discovery_matches(), Verdict::Return)
             .comment("neighbour discovery"),
         Rule::verdict(listener_discovery_matches(), Verdict::Return)
             .comment("multicast listener discovery"),
-        jump_from_link_local(),
+        Rule::verdict([from_link_local(), own], Verdict::Return),
+        dropped([from_link_local()], "link-local"),
     ]
-}
-
-/// `ip6 saddr fe80::/10 jump link_local`
-fn jump_from_link_local() -> Rule {
-    Rule::verdict([from_link_local()], Verdict::Jump("link_local".into()))
 }
 
 /// Only a pod's own link-local address, by which the maps of IPv6 find it: where it is not known, and from a port that
@@ -175,7 +176,8 @@ fn to_isolated() -> Vec<Rule> {
         Rule::verdict([arp], Verdict::Accept).comment("ARP"),
         neighbour_discovery(),
         listener_discovery(),
-        jump_from_link_local(),
+        // ip6 saddr fe80::/10 jump link_local
+        Rule::verdict([from_link_local()], Verdict::Jump("link_local".into())),
         to(Field::Ipv4Destination, "pairs4"),
         to(Field::Ipv6Destination, "pairs6"),
         drop_rest("link-local, multicast or broadcast"),
