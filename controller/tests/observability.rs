@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// Metrics of Prometheus itself.
-const ITS_OWN: &[&str] = &["up"];
+/// Metrics of Prometheus itself, and of kube-state-metrics.
+const OF_OTHERS: &[&str] = &["up", "kube_daemonset_status_number_unavailable"];
 
 fn files() -> PathBuf {
     Path::new(ROOT).join("charts/picket/files")
@@ -113,7 +113,7 @@ fn named(question: &str) -> Vec<(String, bool)> {
         let own = ["picket_", "process_"]
             .iter()
             .any(|prefix| word.starts_with(prefix));
-        if own || ITS_OWN.contains(&word.as_str()) {
+        if own || OF_OTHERS.contains(&word.as_str()) {
             let before = question[..start].trim_end();
             let grows = ["rate(", "increase("]
                 .iter()
@@ -139,7 +139,7 @@ fn misuse(question: &str, metrics: &BTreeMap<String, String>) -> Option<String> 
             (Some("counter"), false, true)
             | (Some("gauge"), false, false)
             | (Some("histogram"), true, true) => None,
-            (None, ..) if ITS_OWN.contains(&name.as_str()) => None,
+            (None, ..) if OF_OTHERS.contains(&name.as_str()) => None,
             (None, ..) => Some(format!("no metric is called {name}")),
             (Some(kind), ..) => Some(format!("{name} is a {kind}, and is not used as one")),
         }

@@ -18,6 +18,34 @@
 {{- fail (printf "serviceAccount.name: %s is the account of a hook, which makes and deletes it: name another" $.Values.serviceAccount.name) }}
 {{- end }}
 {{- end }}
+{{- $given := list }}
+{{- range (include "picket.agentArgs" . | fromYamlArray) }}
+{{- $given = append $given (splitList "=" . | first) }}
+{{- end }}
+{{- range $index, $argument := .Values.extraArgs }}
+{{- $option := splitList "=" $argument | first }}
+{{- if and (has $option $given) (not (has $option (list "--bridge" "--budget"))) }}
+{{- fail (printf "extraArgs[%d]: %s is given by a value of its own, and the agent takes it once" $index $option) }}
+{{- end }}
+{{- end }}
+{{- $folders := dict .Values.agent.runDir "agent.runDir" }}
+{{- $others := list (list "binDir" (include "picket.binDir" .)) (list "confDir" (include "picket.confDir" .)) }}
+{{- range $index, $folder := .Values.cni.extraConfDirs }}
+{{- $others = append $others (list (printf "extraConfDirs[%d]" $index) $folder) }}
+{{- end }}
+{{- range $others }}
+{{- $name := printf "cni.%s" (first .) }}
+{{- $folder := last . }}
+{{- with get $folders $folder }}
+{{- fail (printf "%s: %s is %s too: each needs a folder of its own" $name $folder .) }}
+{{- end }}
+{{- $_ := set $folders $folder $name }}
+{{- end }}
+{{- $unit := get (dict "s" 1 "m" 60 "h" 3600) (trimAll "0123456789" .Values.cleanup.timeout) }}
+{{- $seconds := mul $unit (trimAll "smh" .Values.cleanup.timeout | int) }}
+{{- if and (include "picket.uninstallsCni" .) (ge (int .Values.cleanup.purgeAfterSeconds) (int $seconds)) }}
+{{- fail (printf "cleanup.purgeAfterSeconds: no node is done within cleanup.timeout, %s, if each waits %d seconds" .Values.cleanup.timeout (int .Values.cleanup.purgeAfterSeconds)) }}
+{{- end }}
 {{- if eq .Values.checks.otherRelease "fail" }}
 {{- range (include "picket.otherReleases" . | fromYamlArray) }}
 {{- fail (printf "picket is in this cluster already: DaemonSet %s. Two agents can not be on one node: upgrade that release, or uninstall it first. If the two have different nodes (nodeSelector), set checks.otherRelease=warn." .) }}

@@ -214,3 +214,26 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook: pre-delete
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
+
+{{- /* What values say to the agent. */ -}}
+{{- define "picket.agentArgs" -}}
+- agent
+- --node=$(NODE_NAME)
+- --run-dir={{ .Values.agent.runDir }}
+- --metrics-bind={{ include "picket.metricsBind" . }}
+- --node-egress={{ .Values.agent.nodeEgress }}
+{{- range .Values.agent.bridges }}
+- --bridge={{ . }}
+{{- end }}
+{{- if .Values.agent.setBridgeNetfilter }}
+- --set-bridge-netfilter
+{{- end }}
+- --revocation={{ .Values.agent.revocation }}
+- --mark-bit={{ .Values.agent.markBit }}
+- --own-tables={{ .Values.agent.ownTables }}
+{{- range $resource, $limit := .Values.agent.budget }}
+- --budget={{ $resource }}={{ int $limit }}
+{{- end }}
+- --log-level={{ .Values.log.level }}
+- --log-format={{ .Values.log.format }}
+{{- end }}

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::helm::{
-    CHART, HELMS, MATRIX, NAMESPACE, documents, matrix, object, objects, run, template_by,
+    CHART, HELMS, MATRIX, NAMESPACE, documents, matrix, object, objects, run, template, template_by,
 };
 use crate::support::Folder;
 
@@ -374,6 +374,22 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
             ],
             "serviceAccount.name: picket-test is the account of a hook",
         ),
+        (
+            &["cni.extraConfDirs={/etc/other,/etc/cni/net.d}"],
+            "cni.extraConfDirs[1]: /etc/cni/net.d is cni.confDir too",
+        ),
+        (
+            &["platform=k3s", "cni.binDir=/run/picket"],
+            "cni.binDir: /run/picket is agent.runDir too",
+        ),
+        (
+            &["cni.confDir=/opt/cni/bin"],
+            "cni.confDir: /opt/cni/bin is cni.binDir too",
+        ),
+        (
+            &["cleanup.timeout=1m", "cleanup.purgeAfterSeconds=60"],
+            "cleanup.purgeAfterSeconds: no node is done within cleanup.timeout, 1m, if each waits 60 seconds",
+        ),
     ] {
         let set: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
         for helm in HELMS {
@@ -382,7 +398,59 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
         }
     }
     objects(&["platform=openshift", "cni.confDir=/etc/cni/net.d"]);
+    objects(&["platform=openshift", "cni.install=false"]);
+    objects(&["cleanup.timeout=1h", "cleanup.purgeAfterSeconds=600"]);
     objects(&["metrics.podMonitor.enabled=true", "metrics.bindAddress=::"]);
+}
+
+/// Each option of the agent that a value gives is refused as another argument, but those that it takes more than once.
+#[test]
+fn what_a_value_says_is_said_once() {
+    let all = [
+        "agent.bridges={cni0}",
+        "agent.setBridgeNetfilter=true",
+        "agent.budget.rules=9",
+    ];
+    let all: Vec<_> = all.into_iter().flat_map(|value| ["--set", value]).collect();
+    let documents = documents(&template(&all).unwrap());
+    let agent = object(&documents, "DaemonSet", "picket");
+    let containers = containers(agent).collect::<Vec<_>>();
+    let agent = containers.iter().find(|of| of["name"] == "agent").unwrap();
+    let options = arguments(agent);
+    let options = options.iter().filter_map(|of| of.split('=').next());
+    let options: BTreeSet<_> = options.filter(|of| of.starts_with("--")).collect();
+    assert!(options.len() > 10, "{options:?}");
+    for option in options {
+        let more = format!("extraArgs[0]={option}=x");
+        let set = [&all[..], &["--set", &more]].concat();
+        match (option, template(&set)) {
+            ("--bridge" | "--budget", taken) => assert!(taken.is_ok(), "{taken:?}"),
+            (_, said) => {
+                let expected = format!("extraArgs[0]: {option} is given by a value");
+                let said = said.expect_err(option);
+                assert!(said.contains(&expected), "{said}");
+            }
+        }
+    }
+    template(&["--set", "extraArgs[0]=--resync=1m"]).unwrap();
+}
+
+/// Its server goes where it may, so the two ask for the same.
+#[test]
+fn the_test_goes_where_agents_are() {
+    let set = [
+        "nodeSelector.pool=edge",
+        "test.tolerations[0].key=edge",
+        "test.tolerations[0].operator=Exists",
+        "affinity.nodeAffinity.x=y",
+    ];
+    let objects = objects(&set);
+    let pod = &object(&objects, "Pod", "picket-test")["spec"];
+    let selector = json!({"kubernetes.io/os": "linux", "pool": "edge"});
+    assert_eq!(pod["nodeSelector"], selector);
+    assert_eq!(pod["affinity"], json!({"nodeAffinity": {"x": "y"}}));
+    let tolerations = json!([{"key": "edge", "operator": "Exists"}]);
+    assert_eq!(pod["tolerations"], tolerations);
 }
 
 #[test]

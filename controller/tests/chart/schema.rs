@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helm::{CHART, HELMS, template, template_by};
 
@@ -74,6 +74,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("agent.budget.rules=-1", "/agent/budget/rules", "minimum"),
     ("agent.runDir=run/picket", "/agent/runDir", "pattern"),
     ("agent.runDir=/", "/agent/runDir", "pattern"),
+    ("agent.runDir=/run/../etc", "/agent/runDir", "pattern"),
     ("extraArgs[0]=stray", "/extraArgs/0", "pattern"),
     (
         "extraEnv[0].value=1",
@@ -88,6 +89,12 @@ const WRONG: &[(&str, &str, &str)] = &[
         "/metrics/bindAddress",
         "pattern",
     ),
+    (
+        "metrics.bindAddress=999.1.1.1",
+        "/metrics/bindAddress",
+        "pattern",
+    ),
+    ("metrics.bindAddress=:::", "/metrics/bindAddress", "pattern"),
     ("metrics.port=http", "/metrics/port", "want integer"),
     ("metrics.enabled=true", "/metrics", "'enabled' not allowed"),
     (
@@ -114,6 +121,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("cni.confDir=etc/cni", "/cni/confDir", "pattern"),
     ("cni.confDir=/etc/cni/net.d/", "/cni/confDir", "pattern"),
     ("cni.extraConfDirs[0]=", "/cni/extraConfDirs/0", "pattern"),
+    (
+        "cni.extraConfDirs[0]=/etc/cni/./net.d",
+        "/cni/extraConfDirs/0",
+        "pattern",
+    ),
     ("cni.binDir=/", "/cni/binDir", "pattern"),
     ("cni.confName=../10-a.conflist", "/cni/confName", "pattern"),
     ("cni.confName=10-a.yaml", "/cni/confName", "pattern"),
@@ -142,6 +154,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "minimum",
     ),
     ("test.enabled=yes please", "/test/enabled", "want boolean"),
+    (
+        "test.tolerations[0].efect=NoSchedule",
+        "/test/tolerations/0",
+        "'efect' not allowed",
+    ),
     (
         "serviceAccount.name=Agent",
         "/serviceAccount/name",
@@ -268,6 +285,46 @@ fn a_mark_is_one_bit() {
         let error = template(&["--set-string", &value]).expect_err(wrong);
         assert!(error.contains("at '/agent/markBit'"), "{wrong}: {error}");
     }
+}
+
+/// As Rust reads it, and so the program.
+#[test]
+fn an_address_is_one_of_ipv4_or_ipv6() {
+    let schema = schema();
+    let schema = &schema["properties"]["metrics"]["properties"]["bindAddress"];
+    let schema = jsonschema::draft7::new(schema).unwrap();
+    let parts = ["", "0", "1", "9f", "12345", "255", "256", "01", "::", "g"];
+    let joined = |by: &str, count: usize, index: usize| {
+        let digit = |at: usize| parts[index / parts.len().pow(at as u32) % parts.len()];
+        (0..count).map(digit).collect::<Vec<_>>().join(by)
+    };
+    let four = (0..10_000).map(|index| joined(".", 4, index));
+    let six = (2..=9).flat_map(|count| {
+        let step = [1, 1, 1, 1, 1, 7, 77, 777, 7777, 77_777][count];
+        let of = (0..10_usize.pow(count as u32)).step_by(step);
+        of.map(move |index| joined(":", count, index))
+    });
+    let mut taken = 0;
+    for text in four.chain(six) {
+        let is_address = text.parse::<std::net::IpAddr>().is_ok();
+        assert_eq!(schema.is_valid(&json!(text)), is_address, "{text}");
+        taken += usize::from(is_address);
+    }
+    assert!(taken > 1000, "{taken}");
+}
+
+/// Numbers of YAML too, as helm reads them.
+#[test]
+fn half_a_processor_is_a_quantity() {
+    for cpu in ["0.5", "1", "500m"] {
+        let set = format!("resources.requests.cpu={cpu}");
+        template(&["--set", &set]).unwrap_or_else(|error| panic!("{cpu}: {error}"));
+        let set = format!("resources.requests.cpu={}", json!(cpu));
+        template(&["--set-json", &set]).unwrap_or_else(|error| panic!("{cpu}: {error}"));
+    }
+    template(&["--set-json", "resources.requests.cpu=0.5"]).unwrap();
+    let error = template(&["--set-json", "resources.requests.cpu=-0.5"]).unwrap_err();
+    assert!(error.contains("at '/resources/requests/cpu'"), "{error}");
 }
 
 /// No place takes what nobody asked for, but those whose content is Kubernetes' own or nobody's.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec as PodSpecOfKubernetes};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -39,10 +39,13 @@ kind: Pod
 metadata: {name: client, namespace: net, labels: {app: client}}
 spec:
   nodeName: n1
+  nodeSelector: {pool: edge}
+  tolerations: [{key: edge, operator: Exists}]
   securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
   containers:
   - name: c
     image: registry.example/picket:1
+    imagePullPolicy: Always
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 status: {phase: Running, podIP: 10.1.0.11, podIPs: [{ip: 10.1.0.11}, {ip: \"fd00:a::11\"}]}
 ";
@@ -181,7 +184,9 @@ async fn kubelet(client: Client, network: &Namespace, done: &AtomicBool) {
                 let bound =
                     pods.create_subresource::<Value, Value>("binding", &name, &params, &binding);
                 bound.await.unwrap();
-                let container = &pod.spec.as_ref().unwrap().containers[0];
+                let spec = pod.spec.as_ref().unwrap();
+                is_where_its_client_may_be(spec);
+                let container = &spec.containers[0];
                 let mut command = Command::new(PICKET);
                 command
                     .args(container.args.as_ref().unwrap())
@@ -199,6 +204,17 @@ async fn kubelet(client: Client, network: &Namespace, done: &AtomicBool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Elsewhere may be no agent, and the node cannot run it.
+fn is_where_its_client_may_be(server: &PodSpecOfKubernetes) {
+    let selector = server.node_selector.as_ref().unwrap();
+    let selector: Vec<_> = selector.iter().map(|(k, v)| (&k[..], &v[..])).collect();
+    assert_eq!(selector, [("kubernetes.io/os", "linux"), ("pool", "edge")]);
+    let mut tolerated = server.tolerations.iter().flatten();
+    assert!(tolerated.any(|of| of.key.as_deref() == Some("edge")));
+    let pull = server.containers[0].image_pull_policy.as_deref();
+    assert_eq!(pull, Some("Always"));
 }
 
 /// Carries connections to the API server, until the process ends.

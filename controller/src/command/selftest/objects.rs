@@ -21,7 +21,10 @@ pub(super) struct Client {
     node: String,
     addresses: Vec<IpAddr>,
     image: String,
+    pull_policy: Option<String>,
     pull_secrets: Value,
+    /// Where it may be: there are agents there, so the server is to be there too.
+    placement: Value,
     /// The server's, the same in each run of this pod.
     server: String,
 }
@@ -40,11 +43,20 @@ impl Client {
             !labels.is_empty(),
             "Pod {name} has no labels, so that no policy can allow it alone: give it one"
         );
-        let own = spec.containers.first().and_then(|of| of.image.clone());
-        let image = image.map(str::to_owned).or(own);
+        let own = spec.containers.into_iter().next().unwrap_or_default();
+        let image = image.map(str::to_owned).or(own.image);
+        let mut selector = spec.node_selector.unwrap_or_default();
+        let os = selector.entry("kubernetes.io/os".to_owned());
+        os.or_insert_with(|| "linux".to_owned());
         let uid = pod.metadata.uid.unwrap_or_default();
         Ok(Self {
             image: image.context("name the image with --image")?,
+            pull_policy: own.image_pull_policy,
+            placement: json!({
+                "nodeSelector": selector,
+                "affinity": spec.affinity,
+                "tolerations": spec.tolerations,
+            }),
             node: spec.node_name.unwrap_or_default(),
             pull_secrets: serde_json::to_value(spec.image_pull_secrets.unwrap_or_default())?,
             addresses: pod.status.as_ref().map(addresses).unwrap_or_default(),
@@ -94,6 +106,7 @@ impl Client {
         let container = json!({
             "name": "server",
             "image": self.image,
+            "imagePullPolicy": self.pull_policy,
             "args": ["probe", "listen", "--port", port],
             "ports": [{"containerPort": PORT}],
             "resources": {
@@ -111,7 +124,9 @@ impl Client {
             "spec": {
                 "containers": [container],
                 "imagePullSecrets": self.pull_secrets,
-                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "nodeSelector": self.placement["nodeSelector"],
+                "affinity": self.placement["affinity"],
+                "tolerations": self.placement["tolerations"],
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": false,
