@@ -17,12 +17,14 @@ mod files;
 mod find;
 mod json;
 mod probe;
+mod record;
 mod remove;
 mod status;
 mod watch;
 mod watched;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -169,6 +171,17 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// Folders that nobody named to us were given our entry.
+    #[error(
+        "{path}: stays, as configurations of {} were given its name and may have it still: name each with --conf-dir too",
+        listed(.folders)
+    )]
+    ListedElsewhere {
+        /// The binary.
+        path: PathBuf,
+        /// Those that are not here, or have the entry.
+        folders: BTreeSet<PathBuf>,
+    },
     /// Somebody would put the entry in again.
     #[error("{path}: picket cni watch runs for this folder and would undo it: stop it first")]
     Watched {
@@ -186,6 +199,11 @@ pub enum Error {
     /// Some files could not be changed; all others were.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
+}
+
+fn listed(folders: &BTreeSet<PathBuf>) -> String {
+    let folders = folders.iter().map(|folder| folder.display().to_string());
+    folders.collect::<Vec<_>>().join(" and ")
 }
 
 fn behind(notes: &[String]) -> String {

@@ -36,6 +36,7 @@ fn it_is_installed_once_and_uninstalled_to_the_byte() {
     assert!(node.binary().exists(), "pods that end now need it");
     assert!(installer.remove_binary().unwrap());
     assert!(!installer.remove_binary().unwrap());
+    assert_eq!(fs::read_dir(node.bin("")).unwrap().count(), 0);
     assert_eq!(installer.remove_entries().unwrap(), Default::default());
     assert_eq!(node.names(), ["10-main.conflist"]);
 }
@@ -50,6 +51,78 @@ fn the_binary_stays_as_long_as_an_entry_names_it() {
         installer.remove_binary(),
         Err(Error::StillListed { .. })
     ));
+    assert!(node.binary().exists());
+}
+
+/// As when it was named once and is not any more, or is not mounted here.
+#[test]
+fn the_binary_stays_as_long_as_another_folder_may_name_it() {
+    let node = Node::new("elsewhere");
+    node.write("10-main.conflist", CONFLIST);
+    let kata = node.bin("").parent().unwrap().with_file_name("kata");
+    fs::create_dir(&kata).unwrap();
+    let list = kata.join("10-kata.conflist");
+    fs::write(&list, CONFLIST).unwrap();
+    let installer = node.installer();
+    let other = node.installer_with(|settings| settings.conf_dir = kata.clone());
+    installer.install().unwrap();
+    other.install().unwrap();
+    let both = [node.conf(""), kata.clone()];
+    assert_eq!(installer.recorded().unwrap(), both.into());
+    installer.remove_entries().unwrap();
+    let refuses = || {
+        let error = installer.remove_binary().unwrap_err();
+        let Error::ListedElsewhere { folders, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*folders, [kata.clone()].into());
+        let said = error.to_string();
+        assert!(said.contains(kata.to_str().unwrap()), "{said}");
+        assert!(node.binary().exists());
+    };
+    refuses();
+    let away = kata.with_file_name("away");
+    fs::rename(&kata, &away).unwrap();
+    refuses();
+    fs::rename(&away, &kata).unwrap();
+    // Whoever took the entry out, it is out.
+    fs::write(&list, CONFLIST).unwrap();
+    assert!(installer.remove_binary().unwrap());
+    assert_eq!(fs::read_dir(node.bin("")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_that_is_gone_is_forgotten_when_it_is_named() {
+    let node = Node::new("forgotten");
+    node.write("10-main.conflist", CONFLIST);
+    let kata = node.bin("").parent().unwrap().with_file_name("kata");
+    fs::create_dir(&kata).unwrap();
+    fs::write(kata.join("10-kata.conflist"), CONFLIST).unwrap();
+    let other = node.installer_with(|settings| settings.conf_dir = kata.clone());
+    other.install().unwrap();
+    fs::remove_dir_all(&kata).unwrap();
+    assert!(node.installer().remove_binary().is_err());
+    other.remove_entries().unwrap();
+    assert!(node.installer().remove_binary().unwrap());
+}
+
+#[test]
+fn a_record_that_is_none_is_named_and_keeps_the_binary() {
+    let node = Node::new("record");
+    node.write("10-main.conflist", CONFLIST);
+    let installer = node.installer();
+    installer.install().unwrap();
+    let record = node.bin(".picket-cni.folders");
+    fs::write(&record, "{").unwrap();
+    let named = |error: Error| {
+        let said = error.to_string();
+        assert!(said.starts_with(record.to_str().unwrap()), "{said}");
+        assert!(said.ends_with("remove it"), "{said}");
+    };
+    named(installer.install().unwrap_err());
+    named(installer.remove_entries().unwrap_err());
+    assert_eq!(node.read("10-main.conflist"), CONFLIST);
+    named(installer.remove_binary().unwrap_err());
     assert!(node.binary().exists());
 }
 

@@ -237,6 +237,50 @@ fn several_folders_have_the_entry_and_the_binary_goes_last() {
     assert!(!root.join("bin/picket-cni").exists());
 }
 
+/// A runtime would call a plugin that is not there, for pods that start and for pods that end.
+#[test]
+fn a_folder_that_is_not_named_any_more_is_told_of_and_keeps_the_binary() {
+    let root = node("not-named");
+    let kata = root.join("kata");
+    fs::create_dir(&kata).unwrap();
+    let second = kata.join("10-kata.conflist");
+    fs::write(&second, LIST).unwrap();
+    let more = ["--conf-dir", kata.to_str().unwrap()];
+    exits(&run(&root, "install", &more), 0);
+    let output = run(&root, "status", &more);
+    exits(&output, 0);
+    assert_eq!(text(&output.stderr), "");
+    let output = run(&root, "status", &[]);
+    exits(&output, 0);
+    let said = text(&output.stderr).to_owned();
+    assert!(
+        said.contains("kata: was given the plugin's entry and is not named any more"),
+        "{said}"
+    );
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_picket"))
+        .args(arguments(&root, "watch", &[]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("is not named any more")));
+    kill(Pid::from_raw(watch.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(watch.wait().unwrap().success());
+
+    let purge = ["--purge", "--purge-after-seconds", "0"];
+    let output = run(&root, "uninstall", &purge);
+    exits(&output, 2);
+    let said = text(&output.stderr).to_owned();
+    let kept = format!("configurations of {} were given its name", kata.display());
+    assert!(said.contains(&kept), "{said}");
+    assert!(root.join("bin/picket-cni").exists());
+    let all = [&more[..], &purge].concat();
+    exits(&run(&root, "uninstall", &all), 0);
+    assert_eq!(fs::read_to_string(&second).unwrap(), LIST);
+    assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 0);
+}
+
 #[test]
 fn uninstall_waits_for_a_watch_of_all_folders_to_end_if_it_may() {
     let root = node("wait");

@@ -87,20 +87,22 @@ impl Installer {
         }
     }
 
-    /// Removes the binary, for a purge. Of other folders of configurations nothing is known here: see
-    /// [`Installer::check_unlisted`].
+    /// Removes the binary, for a purge.
     ///
     /// # Errors
-    /// A configuration still names it, or it can not be removed: it stays then, since no pod could start or end.
+    /// A configuration still names it, of this folder or of another that was given our entry, or it can not be removed: it
+    /// stays then, since no pod could start or end.
     pub fn remove_binary(&self) -> Result<bool, Error> {
         let _lock = self.lock()?;
         let _of_plugins = lock(&self.settings.bin_dir)?;
         self.check_unlisted()?;
+        self.check_recorded()?;
         self.verified.set(false);
         let target = self.binary();
         let files = self.files.as_ref();
         let removed = files::remove_if_there(files, &files::temporary(&target))
             .and_then(|_| files::remove_if_there(files, &target))
+            .and_then(|removed| self.remove_record().map(|()| removed))
             .and_then(|removed| files.sync(&self.settings.bin_dir).map(|()| removed));
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -127,7 +129,7 @@ pub(super) fn is_there(target: &Path, wanted: &[u8]) -> bool {
         && fs::read(target).is_ok_and(|there| there == wanted)
 }
 
-fn is_read_only(error: &io::Error) -> bool {
+pub(super) fn is_read_only(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied

@@ -31,6 +31,7 @@ impl Installer {
         let mut is_edited = false;
         for _ in 0..ATTEMPTS {
             let mut found = self.find()?;
+            self.remember()?;
             let path = match self.edit(&found)? {
                 Edit::None => found.path,
                 Edit::Done(path) => {

@@ -153,6 +153,11 @@ impl Folder {
             !is_listed || binary.exists(),
             "{step}: an entry without a binary"
         );
+        let recorded = self.installer(Disk).recorded().unwrap();
+        assert!(
+            !is_listed || recorded.contains(&self.0.join("conf")),
+            "{step}: an entry that is not recorded"
+        );
     }
 }
 
@@ -177,6 +182,7 @@ fn at_each_step(
         }
         if is_installed {
             fs::copy(folder.0.join("plugin"), folder.0.join("bin/picket-cni")).unwrap();
+            folder.installer(Disk).remember().unwrap();
         }
         let left = Cell::new(step);
         let ended = work(&folder.installer(Dying { left }));

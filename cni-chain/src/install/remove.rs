@@ -51,7 +51,7 @@ impl Installer {
             removed.notes.extend(self.nudge());
         }
         match errors.len() {
-            0 => Ok(removed),
+            0 => self.forget().map(|()| removed),
             _ => Err(Error::Several(errors)),
         }
     }

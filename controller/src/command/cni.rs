@@ -54,10 +54,31 @@ fn done(failures: &[String]) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Folders that were given the entry and are not named any more: a purge would refuse.
+fn forgotten(installers: &[Installer], folders: &CniFolders) -> anyhow::Result<Vec<String>> {
+    let named = folders.conf_dirs.iter().map(std::path::absolute);
+    let named = named.collect::<io::Result<Vec<_>>>()?;
+    // All of them have the same folder of plugins.
+    let recorded = installers.first().map(Installer::recorded).transpose()?;
+    let others = recorded
+        .into_iter()
+        .flatten()
+        .filter(|of| !named.contains(of));
+    let note = |folder: PathBuf| {
+        let folder = folder.display();
+        format!(
+            "{folder}: was given the plugin's entry and is not named any more: picket cni uninstall --conf-dir {folder} takes it out"
+        )
+    };
+    Ok(others.map(note).collect())
+}
+
 fn status(arguments: &CniInstall) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Done;
     let mut out = io::stdout().lock();
-    for installer in installers(arguments)? {
+    let installers = installers(arguments)?;
+    super::say(&forgotten(&installers, &arguments.folders)?)?;
+    for installer in installers {
         let status = installer.status();
         super::say(&status.notes)?;
         if !status.is_ready() {
@@ -166,6 +187,10 @@ fn watch(arguments: &CniWatch) -> anyhow::Result<Outcome> {
             runtime.block_on(told);
             drop(stop);
         })?;
+    match forgotten(&installers, &arguments.install.folders) {
+        Ok(notes) => notes.iter().for_each(|note| warn!("{note}")),
+        Err(failed) => warn!("{failed}"),
+    }
     thread::scope(|scope| {
         for installer in installers {
             // All of them see that the other end is closed.
