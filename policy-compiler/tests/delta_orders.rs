@@ -370,7 +370,7 @@ fn bridged(pods: &[(Pod, &str)]) -> Ruleset {
     });
     let attachments = pods.iter().map(|(pod, interface)| {
         let attachment = Attachment {
-            interface: InterfaceName::new(*interface).unwrap(),
+            interface: InterfaceName::new(interface).unwrap(),
             bridged: true,
             addresses: None,
             routes: false,
