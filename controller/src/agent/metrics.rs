@@ -27,9 +27,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::labels::{EventResult, FailureReason, SyncType};
+pub use self::labels::{CniCommand, CniResult, EventResult, FailureReason, SyncType};
 use self::labels::{
-    ObjectLabels, ObjectType, ReasonLabels, ResourceLabels, ResultLabels, SyncLabels,
+    CniLabels, ObjectLabels, ObjectType, ReasonLabels, ResourceLabels, ResultLabels, SyncLabels,
 };
 use self::objects::Objects;
 use super::snapshot::Snapshot;
@@ -47,6 +47,7 @@ const SECONDS: [f64; 16] = [
 
 type Seconds = Gauge<f64, AtomicU64>;
 type SyncDurations = Family<SyncLabels, Histogram, fn() -> Histogram>;
+type CniDurations = Family<CniLabels, Histogram, fn() -> Histogram>;
 
 /// The counters of one agent. A clone counts for the same agent.
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ pub struct Metrics {
     watch_restarts: Family<ResourceLabels, Counter>,
     watch_heard: Family<ResourceLabels, Seconds>,
     events: Family<ResultLabels, Counter>,
+    cni_request: CniDurations,
     of_snapshot: OfSnapshot,
 }
 
@@ -159,6 +161,12 @@ impl Metrics {
                 "Events of policies that were sent to the API server, or were to be",
                 Family::default(),
             ),
+            cni_request: seconds(
+                &mut registry,
+                "picket_cni_request_duration",
+                "From a request of the CNI plugin to its answer, by what it was called for and what it was answered",
+                Family::new_with_constructor(histogram),
+            ),
             of_snapshot: OfSnapshot::register(&mut registry),
             registry: Arc::default(),
         };
@@ -181,6 +189,11 @@ impl Metrics {
         }
         for result in EventResult::ALL {
             drop(metrics.events.get_or_create(&ResultLabels { result }));
+        }
+        for result in CniResult::ALL {
+            let command = CniCommand::Add;
+            let labels = CniLabels { command, result };
+            drop(metrics.cni_request.get_or_create(&labels));
         }
         Self {
             registry: Arc::new(registry),
@@ -254,6 +267,13 @@ impl Metrics {
     /// An Event was to be sent.
     pub fn event(&self, result: EventResult) {
         self.events.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// The CNI plugin was answered, this long after it asked.
+    pub fn cni_answered(&self, command: CniCommand, result: CniResult, took: Duration) {
+        let labels = CniLabels { command, result };
+        let histogram = self.cni_request.get_or_create(&labels);
+        histogram.observe(took.as_secs_f64());
     }
 
     /// Everything in Prometheus' text format ([`CONTENT_TYPE`]), with the numbers of this snapshot.

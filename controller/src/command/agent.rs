@@ -118,6 +118,7 @@ fn enforce(arguments: &Agent) -> anyhow::Result<Outcome> {
             inside,
             revocation: revocation.clone(),
             asked,
+            metrics: metrics.clone(),
         };
         let gate = gate.start().context("no thread can be started")?;
         let server = Server {

@@ -5,7 +5,7 @@ use std::io::{BufReader, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path as FilePath;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_chain::attachment::{Attachment, AttachmentId, Path, PodIdentity, Records};
 use cni_chain::protocol::{self, Answer, Request};
@@ -116,6 +116,13 @@ impl Node {
         })
     }
 
+    /// Requests that were answered so, or the seconds until they were.
+    fn answered(&self, part: &str, command: &str, result: &str) -> f64 {
+        let labels = format!("{{command=\"{command}\",result=\"{result}\"}}");
+        let name = format!("picket_cni_request_duration_seconds_{part}{labels}");
+        self.pods.metric(&name)
+    }
+
     fn status(&self) -> String {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_picket"));
         command
@@ -143,9 +150,21 @@ impl Node {
 }
 
 fn ask(run_dir: &FilePath, request: &Request) -> Answer {
-    let mut stream = UnixStream::connect(protocol::socket(run_dir)).unwrap();
+    let mut stream = connect(&protocol::socket(run_dir));
     stream.write_all(&protocol::line(request).unwrap()).unwrap();
     protocol::read(BufReader::new(stream)).unwrap()
+}
+
+/// Another thread than the one that has everything in force listens, and may be later.
+fn connect(socket: &FilePath) -> UnixStream {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn both(pod: &str) -> [IpAddr; 2] {
@@ -192,6 +211,11 @@ fn an_interface_passes_when_its_pod_is_known_and_its_addresses_are_closed_to_wha
         node.pods.stream(family, ("a", "b")).assert_lost_nothing();
     }
     assert_eq!(node.pods.metric("picket_unattached_endpoints"), 1.0);
+    assert_eq!(node.answered("count", "add", "not-yet"), 2.0);
+    assert!(node.answered("sum", "add", "not-yet") > 0.6, "two waits");
+    for command in ["add", "check"] {
+        assert_eq!(node.answered("count", command, "ready"), 1.0);
+    }
 }
 
 #[test]
@@ -339,11 +363,9 @@ fn what_is_no_request_harms_nobody() {
     let socket = protocol::socket(node.pods.run_dir.path());
     let long = vec![b'x'; protocol::LINE_LIMIT + 100];
     // Those that never say anything, more than are answered at once.
-    let silent: Vec<_> = (0..100)
-        .map(|_| UnixStream::connect(&socket).unwrap())
-        .collect();
+    let silent: Vec<_> = (0..100).map(|_| connect(&socket)).collect();
     for garbage in [&b"{}\n"[..], b"\n", b"\xff\xfe\n", b"{\"version\":1,\"request\":\"attach\",\"containerId\":\"../x\",\"interface\":\"e\",\"waitMilliseconds\":1}\n", &long] {
-        let mut stream = UnixStream::connect(&socket).unwrap();
+        let mut stream = connect(&socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // It may be closed before all is written.
         let _ = stream.write_all(garbage);
@@ -360,6 +382,8 @@ fn what_is_no_request_harms_nobody() {
         Answer::Refused { code: 3, .. }
     ));
     assert_eq!(node.ask(&Request::Detach { id: nobody }), Answer::Gone);
+    assert_eq!(node.answered("count", "add", "refused"), 1.0);
+    assert_eq!(node.answered("count", "del", "ready"), 1.0);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
 
-use controller::agent::metrics::{EventResult, FailureReason, Metrics, SyncType};
+use controller::agent::metrics::{
+    CniCommand, CniResult, EventResult, FailureReason, Metrics, SyncType,
+};
 use controller::agent::snapshot::Snapshot;
 use controller::agent::source::Problem;
 use controller::kubernetes::Resource;
@@ -90,6 +92,8 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.drift_repaired();
     metrics.revoked(12);
     metrics.event(EventResult::Sent);
+    let waited = Duration::from_secs(30);
+    metrics.cni_answered(CniCommand::Add, CniResult::NotYet, waited);
     for resource in Resource::ALL {
         metrics.watch_restarted(resource);
         metrics.watch_heard(resource, UNIX_EPOCH + Duration::from_secs(1_700_000_001));
@@ -161,6 +165,7 @@ fn every_metric_has_help_a_type_a_base_unit_and_a_value() {
         // Objects of tenants would be series without limit.
         let closed = [
             "type",
+            "command",
             "reason",
             "direction",
             "resource",
@@ -255,6 +260,17 @@ fn what_the_engine_counts_and_what_the_snapshot_says_is_told() {
         1_700_000_000.0
     );
     assert_eq!(value("picket_revoked_connections_total"), 12.0);
+    let cni = |part: &str, result: &str| {
+        let labels = format!("{{command=\"add\",result=\"{result}\"}}");
+        value(&format!(
+            "picket_cni_request_duration_seconds_{part}{labels}"
+        ))
+    };
+    assert_eq!(
+        (cni("count", "not-yet"), cni("sum", "not-yet")),
+        (1.0, 30.0)
+    );
+    assert_eq!((cni("count", "ready"), cni("count", "refused")), (0.0, 0.0));
     assert_eq!(value("picket_drift_repairs_total"), 1.0);
     assert_eq!(value("picket_watch_restarts_total{resource=\"pods\"}"), 1.0);
     assert_eq!(

@@ -20,6 +20,7 @@ use super::joined::Standing;
 use super::running::{self, Running};
 use super::{Attached, socket};
 use crate::agent::error::describe;
+use crate::agent::metrics::Metrics;
 use crate::agent::revoke;
 use crate::agent::snapshot::Snapshot;
 
@@ -66,6 +67,8 @@ pub struct Gate {
     pub revocation: watch::Receiver<revoke::Status>,
     /// The last request to judge connections, which is made before the snapshot that it is about is told.
     pub asked: Arc<AtomicU64>,
+    /// What counts how long the plugin waits.
+    pub metrics: Metrics,
 }
 
 impl Gate {
@@ -76,7 +79,13 @@ impl Gate {
     pub fn start(self) -> io::Result<Running> {
         let (publish, passages) = watch::channel(Arc::default());
         let (asks, asked) = watch::channel(0);
-        let answers = socket::Answers::new(&self.run_dir, passages, self.snapshots.clone(), asks);
+        let answers = socket::Answers::new(
+            &self.run_dir,
+            passages,
+            self.snapshots.clone(),
+            asks,
+            self.metrics.clone(),
+        );
         running::start("gate", move || async move {
             let run_dir = self.run_dir.clone();
             tokio::select! {

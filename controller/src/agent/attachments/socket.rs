@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_chain::attachment::{AttachmentId, Records};
 use cni_chain::protocol::{self, Answer, LINE_LIMIT, Request};
@@ -18,6 +18,7 @@ use tokio::time;
 use super::Passage;
 use super::gate::Passages;
 use crate::agent::error::describe;
+use crate::agent::metrics::Metrics;
 use crate::agent::server::open;
 use crate::agent::snapshot::Snapshot;
 
@@ -41,6 +42,7 @@ pub(super) struct Answers {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// How often somebody has asked.
     asks: watch::Sender<u64>,
+    metrics: Metrics,
 }
 
 /// Answers as long as this is polled; tries again if there can be no socket.
@@ -118,6 +120,7 @@ impl Answers {
         passages: watch::Receiver<Arc<Passages>>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         asks: watch::Sender<u64>,
+        metrics: Metrics,
     ) -> Self {
         let records = Arc::new(Records::new(run_dir));
         Self {
@@ -125,10 +128,19 @@ impl Answers {
             passages,
             snapshots,
             asks,
+            metrics,
         }
     }
 
-    async fn answer(mut self, request: Request) -> Answer {
+    async fn answer(self, request: Request) -> Answer {
+        let (start, command) = (Instant::now(), (&request).into());
+        let metrics = self.metrics.clone();
+        let answer = self.ask(request).await;
+        metrics.cni_answered(command, (&answer).into(), start.elapsed());
+        answer
+    }
+
+    async fn ask(mut self, request: Request) -> Answer {
         match request {
             Request::Attach {
                 id,

@@ -1,5 +1,6 @@
 //! Labels, each with a closed list of values.
 
+use cni_chain::protocol::{Answer, Request};
 use policy_compiler::model::Direction;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
@@ -96,6 +97,75 @@ impl EventResult {
     }
 }
 
+/// What the CNI plugin was called for, as it asks the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CniCommand {
+    /// A pod gets its network.
+    Add,
+    /// A pod's network is looked at.
+    Check,
+    /// A pod loses its network.
+    Del,
+    /// The runtime asks whether pods may start.
+    Status,
+}
+
+impl CniCommand {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Check => "check",
+            Self::Del => "del",
+            Self::Status => "status",
+        }
+    }
+}
+
+impl From<&Request> for CniCommand {
+    fn from(request: &Request) -> Self {
+        match request {
+            Request::Attach { .. } => Self::Add,
+            Request::Check { .. } => Self::Check,
+            Request::Detach { .. } => Self::Del,
+            Request::Status => Self::Status,
+        }
+    }
+}
+
+/// What the CNI plugin was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CniResult {
+    /// Policies are in force, or the agent works; or the pod is forgotten.
+    Ready,
+    /// Not in the time that the plugin waits.
+    NotYet,
+    /// Not at all as things are.
+    Refused,
+}
+
+impl CniResult {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::NotYet, Self::Refused];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotYet => "not-yet",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl From<&Answer> for CniResult {
+    fn from(answer: &Answer) -> Self {
+        match answer {
+            Answer::Ready | Answer::Gone => Self::Ready,
+            Answer::NotYet { .. } => Self::NotYet,
+            Answer::Refused { .. } => Self::Refused,
+        }
+    }
+}
+
 /// What is in our tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ObjectType {
@@ -173,6 +243,8 @@ label_value!(
     SyncType,
     FailureReason,
     EventResult,
+    CniCommand,
+    CniResult,
     ObjectType,
     Resource,
     PolicyDirection,
@@ -192,6 +264,12 @@ pub(super) struct ReasonLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ResultLabels {
     pub(super) result: EventResult,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CniLabels {
+    pub(super) command: CniCommand,
+    pub(super) result: CniResult,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
