@@ -173,12 +173,14 @@ pub enum Error {
     },
     /// Folders that nobody named to us were given our entry.
     #[error(
-        "{path}: stays, as configurations of {} were given its name and may have it still: name each with --conf-dir too",
+        "{path}: stays, as configurations of {} were given its name and may have it still: on the node, name each with --conf-dir too; for those that are gone for good, remove {record}",
         listed(.folders)
     )]
     ListedElsewhere {
         /// The binary.
         path: PathBuf,
+        /// What says so.
+        record: PathBuf,
         /// Those that are not here, or have the entry.
         folders: BTreeSet<PathBuf>,
     },

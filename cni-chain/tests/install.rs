@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use cni_chain::install::{Entry, Error, Installer, OnAgentUnavailable};
-use install_support::{CONFLIST, Node, OTHER_ANSWERS, ours};
+use install_support::{ANSWERS, CONFLIST, Node, OTHER_ANSWERS, ours};
 
 #[test]
 fn it_is_installed_once_and_uninstalled_to_the_byte() {
@@ -91,19 +91,75 @@ fn the_binary_stays_as_long_as_another_folder_may_name_it() {
     assert_eq!(fs::read_dir(node.bin("")).unwrap().count(), 0);
 }
 
+/// It may be one of the node, and this a container: whoever names it there takes nothing out.
 #[test]
-fn a_folder_that_is_gone_is_forgotten_when_it_is_named() {
-    let node = Node::new("forgotten");
+fn a_folder_that_is_not_there_is_not_forgotten() {
+    let node = Node::new("not-there");
     node.write("10-main.conflist", CONFLIST);
     let kata = node.bin("").parent().unwrap().with_file_name("kata");
     fs::create_dir(&kata).unwrap();
     fs::write(kata.join("10-kata.conflist"), CONFLIST).unwrap();
     let other = node.installer_with(|settings| settings.conf_dir = kata.clone());
     other.install().unwrap();
-    fs::remove_dir_all(&kata).unwrap();
-    assert!(node.installer().remove_binary().is_err());
+    let away = kata.with_file_name("away");
+    fs::rename(&kata, &away).unwrap();
     other.remove_entries().unwrap();
+    let error = node.installer().remove_binary().unwrap_err().to_string();
+    let record = node.bin(".picket-cni.folders");
+    assert!(error.contains(record.to_str().unwrap()), "{error}");
+    fs::rename(&away, &kata).unwrap();
+    other.remove_entries().unwrap();
+    assert_eq!(other.recorded().unwrap(), [].into());
     assert!(node.installer().remove_binary().unwrap());
+}
+
+/// Else the folder would have to be cleaned of what it never had.
+#[test]
+fn a_folder_that_can_not_have_the_entry_is_not_recorded() {
+    let node = Node::new("unrecorded");
+    node.write("end", CONFLIST);
+    std::os::unix::fs::symlink(node.conf("end"), node.conf("10-main.conflist")).unwrap();
+    let installer = node.installer();
+    let error = installer.install().unwrap_err();
+    assert!(matches!(error, Error::Link { .. }), "{error}");
+    assert_eq!(installer.recorded().unwrap(), [].into());
+}
+
+/// It waits for the installation, which has seen the binary already.
+#[test]
+fn a_purge_that_comes_while_another_folder_gets_the_entry_finds_it() {
+    for _ in 0..5 {
+        let node = Node::new("moment");
+        node.write("10-main.conflist", CONFLIST);
+        let kata = node.bin("").parent().unwrap().with_file_name("kata");
+        fs::create_dir(&kata).unwrap();
+        fs::write(kata.join("10-kata.conflist"), CONFLIST).unwrap();
+        let asked = kata.with_file_name("asked");
+        // The purge is there before it answers.
+        let slow = format!(": > {}\nsleep 0.1\necho", asked.display());
+        node.plugin(&ANSWERS.replace("echo", &slow));
+        let installer = node.installer();
+        installer.install().unwrap();
+        installer.remove_entries().unwrap();
+        fs::remove_file(&asked).unwrap();
+        let purged = std::thread::scope(|scope| {
+            let install = scope.spawn(|| {
+                let other = node.installer_with(|settings| settings.conf_dir = kata.clone());
+                other.install().unwrap();
+            });
+            while !asked.exists() && !install.is_finished() {
+                std::thread::yield_now();
+            }
+            let purged = node.installer().remove_binary();
+            install.join().unwrap();
+            purged
+        });
+        assert!(
+            matches!(purged, Err(Error::ListedElsewhere { .. })),
+            "{purged:?}"
+        );
+        assert!(node.binary().exists());
+    }
 }
 
 #[test]

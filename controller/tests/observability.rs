@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Metrics of Prometheus itself, and of kube-state-metrics.
-const OF_OTHERS: &[&str] = &["up", "kube_daemonset_status_number_unavailable"];
+const OF_OTHERS: &[&str] = &[
+    "up",
+    "kube_daemonset_status_number_unavailable",
+    "kube_daemonset_status_updated_number_scheduled",
+];
 
 fn files() -> PathBuf {
     Path::new(ROOT).join("charts/picket/files")

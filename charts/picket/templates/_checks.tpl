@@ -29,12 +29,19 @@
 {{- end }}
 {{- end }}
 {{- $folders := dict .Values.agent.runDir "agent.runDir" }}
-{{- $others := list (list "binDir" (include "picket.binDir" .)) (list "confDir" (include "picket.confDir" .)) }}
+{{- $others := list }}
+{{- if .Values.agent.podNamespaces.enabled }}
+{{- $others = append $others (list "agent.podNamespaces.path" .Values.agent.podNamespaces.path) }}
+{{- end }}
+{{- if or .Values.cni.install (include "picket.uninstallsCni" .) }}
+{{- $others = append $others (list "cni.binDir" (include "picket.binDir" .)) }}
+{{- $others = append $others (list "cni.confDir" (include "picket.confDir" .)) }}
 {{- range $index, $folder := .Values.cni.extraConfDirs }}
-{{- $others = append $others (list (printf "extraConfDirs[%d]" $index) $folder) }}
+{{- $others = append $others (list (printf "cni.extraConfDirs[%d]" $index) $folder) }}
+{{- end }}
 {{- end }}
 {{- range $others }}
-{{- $name := printf "cni.%s" (first .) }}
+{{- $name := first . }}
 {{- $folder := last . }}
 {{- with get $folders $folder }}
 {{- fail (printf "%s: %s is %s too: each needs a folder of its own" $name $folder .) }}
@@ -43,8 +50,10 @@
 {{- end }}
 {{- $unit := get (dict "s" 1 "m" 60 "h" 3600) (trimAll "0123456789" .Values.cleanup.timeout) }}
 {{- $seconds := mul $unit (trimAll "smh" .Values.cleanup.timeout | int) }}
-{{- if and (include "picket.uninstallsCni" .) (ge (int .Values.cleanup.purgeAfterSeconds) (int $seconds)) }}
-{{- fail (printf "cleanup.purgeAfterSeconds: no node is done within cleanup.timeout, %s, if each waits %d seconds" .Values.cleanup.timeout (int .Values.cleanup.purgeAfterSeconds)) }}
+{{- /* Agents end before, and rules are removed after that: half a minute is little for both and the start of a pod. */ -}}
+{{- $needed := add .Values.cleanup.purgeAfterSeconds .Values.terminationGracePeriodSeconds 30 }}
+{{- if and .Values.cni.install (include "picket.uninstallsCni" .) (gt $needed $seconds) }}
+{{- fail (printf "cleanup.timeout: %s is too little where each node waits %d seconds (cleanup.purgeAfterSeconds) beside all else: set it to %ds or more" .Values.cleanup.timeout (int .Values.cleanup.purgeAfterSeconds) $needed) }}
 {{- end }}
 {{- if eq .Values.checks.otherRelease "fail" }}
 {{- range (include "picket.otherReleases" . | fromYamlArray) }}

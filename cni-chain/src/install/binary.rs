@@ -24,10 +24,8 @@ pub(super) enum Placed {
 }
 
 impl Installer {
-    /// Puts it there. One that does not answer VERSION never gets the name.
+    /// Puts it there, for who has the lock of the folder. One that does not answer VERSION never gets the name.
     pub(super) fn place(&self) -> Result<Placed, Error> {
-        // Those of other folders of configurations may have the same folder of plugins.
-        let _lock = lock(&self.settings.bin_dir)?;
         let source = &self.settings.plugin;
         let wanted = fs::read(source).map_err(|error| Error::Source {
             path: source.clone(),

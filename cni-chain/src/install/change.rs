@@ -8,7 +8,7 @@ use super::binary::Placed;
 use super::conflist::{Kind, List, Shape, Single};
 use super::files::{self, Attributes, Replaced};
 use super::find::{Found, backup, exists, is_link, load};
-use super::{Error, Installed, Installer};
+use super::{Error, Installed, Installer, lock};
 
 /// The ending of what a `.conf` was before we made a list of it.
 pub(super) const BACKUP: &str = ".picket-bak";
@@ -26,13 +26,20 @@ impl Installer {
     /// The binary does not answer, there is no configuration yet, or it can not have our entry. What was there is there.
     pub fn install(&self) -> Result<Installed, Error> {
         let _lock = self.lock()?;
+        // Those of other folders of configurations may have the same folder of plugins. A purge of theirs comes before the
+        // binary, or finds our entry.
+        let _of_plugins = lock(&self.settings.bin_dir)?;
         self.clean()?;
         let placed = self.place()?;
         let mut is_edited = false;
         for _ in 0..ATTEMPTS {
             let mut found = self.find()?;
             self.remember()?;
-            let path = match self.edit(&found)? {
+            let edited = self.edit(&found);
+            if edited.is_err() && matches!(self.listed(), Ok(None)) {
+                self.forget_locked()?;
+            }
+            let path = match edited? {
                 Edit::None => found.path,
                 Edit::Done(path) => {
                     is_edited = true;

@@ -39,17 +39,28 @@ impl Installer {
         }
     }
 
-    /// That this folder is about to have our entry.
+    /// That this folder is about to have our entry. The lock of the folder of plugins is held until it has.
     pub(super) fn remember(&self) -> Result<(), Error> {
         self.change_record(|folders, own| folders.insert(own))
     }
 
-    /// That this folder has it no longer.
+    /// That this folder has it no longer. Of one that is not there nothing is known: it may be one of the node, and this a
+    /// container.
     pub(super) fn forget(&self) -> Result<(), Error> {
+        let _of_plugins = lock(&self.settings.bin_dir)?;
+        match self.settings.conf_dir.is_dir() {
+            true => self.forget_locked(),
+            false => Ok(()),
+        }
+    }
+
+    /// [`Installer::forget`] for who has the lock.
+    pub(super) fn forget_locked(&self) -> Result<(), Error> {
         self.change_record(|folders, own| folders.remove(&own))
     }
 
-    /// Nobody else's entry would be left without the binary. Who holds the lock of the folder of plugins may ask.
+    /// Nobody else's entry would be left without the binary. Who has the lock of the folder of plugins may ask: so nobody is
+    /// between placing the binary and writing an entry.
     pub(super) fn check_recorded(&self) -> Result<(), Error> {
         let mut folders = self.recorded()?;
         folders.retain(|folder| !self.has_no_entry(folder));
@@ -57,12 +68,12 @@ impl Installer {
             true => Ok(()),
             false => Err(Error::ListedElsewhere {
                 path: self.binary(),
+                record: self.record(),
                 folders,
             }),
         }
     }
 
-    /// Of a folder that is not there nothing is known: it may be one of the node, and this a container.
     fn has_no_entry(&self, folder: &Path) -> bool {
         let settings = Settings {
             conf_dir: folder.to_owned(),
@@ -87,7 +98,6 @@ impl Installer {
         &self,
         change: impl FnOnce(&mut BTreeSet<PathBuf>, PathBuf) -> bool,
     ) -> Result<(), Error> {
-        let _of_plugins = lock(&self.settings.bin_dir)?;
         let mut folders = self.recorded()?;
         let own = &self.settings.conf_dir;
         let own = path::absolute(own).map_err(|error| self.unreadable(error))?;

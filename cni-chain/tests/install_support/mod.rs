@@ -11,7 +11,7 @@ use cni_chain::install::{Installer, Settings, TYPE};
 
 pub(crate) const CONFLIST: &str = include_str!("../install/flannel.conflist");
 
-const ANSWERS: &str = "#!/bin/sh
+pub(crate) const ANSWERS: &str = "#!/bin/sh
 test \"$CNI_COMMAND\" = VERSION || exit 1
 echo '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}'
 ";

@@ -64,10 +64,11 @@ fn forgotten(installers: &[Installer], folders: &CniFolders) -> anyhow::Result<V
         .into_iter()
         .flatten()
         .filter(|of| !named.contains(of));
+    let bin_dir = folders.bin_dir.display();
     let note = |folder: PathBuf| {
         let folder = folder.display();
         format!(
-            "{folder}: was given the plugin's entry and is not named any more: picket cni uninstall --conf-dir {folder} takes it out"
+            "{folder}: was given the plugin's entry and is not named any more: on the node, picket cni uninstall --conf-dir {folder} --bin-dir {bin_dir} takes it out"
         )
     };
     Ok(others.map(note).collect())

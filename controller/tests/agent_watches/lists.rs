@@ -1,5 +1,6 @@
 //! How all there is becomes known, and becomes known again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use controller::agent::source::{Change, Event};
@@ -34,11 +35,16 @@ async fn nothing_is_told_before_all_four_kinds_are_there_and_then_all_of_it_at_o
         "{:?}",
         world.objects
     );
-    let before = world
-        .events
-        .iter()
-        .take_while(|event| !matches!(event, Event::Reset(_)));
-    assert!(before.count() > 4, "each kind was a problem first");
+    let told = world.events.iter().map_while(|event| match event {
+        Event::Reset(_) => None,
+        Event::Problems(problems) => Some(problems.keys()),
+        Event::Changes(changes) => panic!("{changes:?}"),
+    });
+    let told: BTreeSet<_> = told.flatten().map(String::as_str).collect();
+    for resource in Resource::ALL {
+        let name = resource.name();
+        assert!(told.contains(name), "{name} was a problem first: {told:?}");
+    }
     world.until(|world| world.problems.is_empty()).await;
 }
 

@@ -231,9 +231,21 @@ fn alerts_and_dashboard_are_those_of_the_files() {
     ]);
     let file = |name: &str| fs::read_to_string(format!("{CHART}/files/{name}")).unwrap();
     let rule = object(&objects, "PrometheusRule", "picket");
-    let alerts: Value = serde_saphyr::from_str(&file("alerts.yaml")).unwrap();
+    // But for its own names.
+    let own = format!("namespace=\"{NAMESPACE}\"");
+    let alerts = file("alerts.yaml").replace("namespace=\"picket\"", &own);
+    let alerts: Value = serde_saphyr::from_str(&alerts).unwrap();
     assert_eq!(rule["spec"], alerts);
     assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let named = [
+        "metrics.prometheusRule.enabled=true",
+        "fullnameOverride=edge",
+    ];
+    let text = self::objects(&named);
+    let text = object(&text, "PrometheusRule", "edge").to_string();
+    let own = format!("{{namespace=\\\"{NAMESPACE}\\\", daemonset=\\\"edge\\\"}}");
+    assert_eq!(text.matches(&own).count(), 2, "{text}");
+    assert!(!text.contains("daemonset=\\\"picket"), "{text}");
     let dashboard = object(&objects, "ConfigMap", "picket-dashboard");
     let of = &dashboard["data"]["picket.json"];
     assert_eq!(of.as_str().unwrap(), file("dashboard.json").trim_end());
@@ -387,8 +399,15 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
             "cni.confDir: /opt/cni/bin is cni.binDir too",
         ),
         (
-            &["cleanup.timeout=1m", "cleanup.purgeAfterSeconds=60"],
-            "cleanup.purgeAfterSeconds: no node is done within cleanup.timeout, 1m, if each waits 60 seconds",
+            &["cleanup.timeout=4m", "cleanup.purgeAfterSeconds=201"],
+            "cleanup.timeout: 4m is too little where each node waits 201 seconds (cleanup.purgeAfterSeconds) beside all else: set it to 241s or more",
+        ),
+        (
+            &[
+                "agent.podNamespaces.enabled=true",
+                "agent.podNamespaces.path=/run/picket",
+            ],
+            "agent.podNamespaces.path: /run/picket is agent.runDir too",
         ),
     ] {
         let set: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
@@ -400,6 +419,11 @@ fn values_that_can_not_be_together_are_refused_with_the_remedy() {
     objects(&["platform=openshift", "cni.confDir=/etc/cni/net.d"]);
     objects(&["platform=openshift", "cni.install=false"]);
     objects(&["cleanup.timeout=1h", "cleanup.purgeAfterSeconds=600"]);
+    objects(&["cleanup.timeout=4m", "cleanup.purgeAfterSeconds=200"]);
+    objects(&["cleanup.timeout=1m", "cni.install=false"]);
+    let none = ["cni.install=false", "cni.uninstall=false"];
+    objects(&[&none[..], &["cni.confDir=/run/picket"]].concat());
+    objects(&["nodeSelector=null"]);
     objects(&["metrics.podMonitor.enabled=true", "metrics.bindAddress=::"]);
 }
 
@@ -443,6 +467,7 @@ fn the_test_goes_where_agents_are() {
         "test.tolerations[0].key=edge",
         "test.tolerations[0].operator=Exists",
         "affinity.nodeAffinity.x=y",
+        "affinity.podAntiAffinity.x=y",
     ];
     let objects = objects(&set);
     let pod = &object(&objects, "Pod", "picket-test")["spec"];

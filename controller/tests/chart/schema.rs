@@ -95,6 +95,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "pattern",
     ),
     ("metrics.bindAddress=:::", "/metrics/bindAddress", "pattern"),
+    (
+        "metrics.bindAddress=::ffff:10.0.0.1",
+        "/metrics/bindAddress",
+        "pattern",
+    ),
     ("metrics.port=http", "/metrics/port", "want integer"),
     ("metrics.enabled=true", "/metrics", "'enabled' not allowed"),
     (
@@ -148,6 +153,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     ("cleanup.timeout=soon", "/cleanup/timeout", "pattern"),
     ("cleanup.timeout=0s", "/cleanup/timeout", "pattern"),
+    ("cleanup.timeout=9999999s", "/cleanup/timeout", "pattern"),
+    (
+        "cleanup.timeout=null",
+        "/cleanup",
+        "missing property 'timeout'",
+    ),
     (
         "cleanup.purgeAfterSeconds=-1",
         "/cleanup/purgeAfterSeconds",
@@ -287,7 +298,7 @@ fn a_mark_is_one_bit() {
     }
 }
 
-/// As Rust reads it, and so the program.
+/// As Rust reads it, and so the program; but for those of IPv6 that end as those of IPv4.
 #[test]
 fn an_address_is_one_of_ipv4_or_ipv6() {
     let schema = schema();

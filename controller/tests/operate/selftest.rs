@@ -40,6 +40,9 @@ metadata: {name: client, namespace: net, labels: {app: client}}
 spec:
   nodeName: n1
   nodeSelector: {pool: edge}
+  affinity:
+    nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 7, preference: {}}]}
+    podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: zone}}]}
   tolerations: [{key: edge, operator: Exists}]
   securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
   containers:
@@ -213,6 +216,8 @@ fn is_where_its_client_may_be(server: &PodSpecOfKubernetes) {
     assert_eq!(selector, [("kubernetes.io/os", "linux"), ("pool", "edge")]);
     let mut tolerated = server.tolerations.iter().flatten();
     assert!(tolerated.any(|of| of.key.as_deref() == Some("edge")));
+    let affinity = server.affinity.as_ref().unwrap();
+    assert!(affinity.node_affinity.is_some() && affinity.pod_anti_affinity.is_none());
     let pull = server.containers[0].image_pull_policy.as_deref();
     assert_eq!(pull, Some("Always"));
 }

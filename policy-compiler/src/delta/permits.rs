@@ -148,8 +148,8 @@ fn same_gates_further(
     })
 }
 
-/// Whether the packets of an element come from that interface: then none of them leaves by it. What a pod sends to its own
-/// link-local address stays inside the pod.
+/// Whether the packets of an element come from that interface: then none of them leaves by it, as what a pod sends to
+/// itself from a link-local address stays inside the pod.
 fn comes_from(fields: &[Field], element: &Key, interface: &Key) -> bool {
     part(fields, element, Field::InputInterface).as_ref() == Some(interface)
 }

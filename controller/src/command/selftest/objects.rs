@@ -54,7 +54,7 @@ impl Client {
             pull_policy: own.image_pull_policy,
             placement: json!({
                 "nodeSelector": selector,
-                "affinity": spec.affinity,
+                "affinity": {"nodeAffinity": spec.affinity.and_then(|of| of.node_affinity)},
                 "tolerations": spec.tolerations,
             }),
             node: spec.node_name.unwrap_or_default(),
