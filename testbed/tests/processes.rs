@@ -152,8 +152,11 @@ fn enter_with_threads() {
 
 /// This program with a role, as another process.
 fn start(program: &Path, role: &str, user: Option<u32>) -> Child {
-    let mut command = Command::new(program);
+    // Who started us in the background may have us ignore SIGINT, and what we start with it.
+    let mut command = Command::new("/usr/bin/env");
     command
+        .arg("--default-signal=INT")
+        .arg(program)
         .arg(role)
         .stdout(Stdio::piped())
         .current_dir("/")
